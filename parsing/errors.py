@@ -1,0 +1,9 @@
+"""The one exception that a user sees as a sentence instead of a stack trace."""
+
+
+class UserError(Exception):
+    """Something the person at the keyboard can mend; `str(error)` is one clear sentence."""
+
+
+class EngineDied(Exception):
+    """The parser's engine is gone and every later call would fail: replace the actor."""

@@ -1,0 +1,163 @@
+"""A folder on a local disk or on any fsspec file system, written one whole file at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from parsing.errors import UserError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Folder:
+    """Files appear under their name complete or not at all.
+
+    On a local disk a file is written aside, flushed to the disk and renamed. Object stores
+    show a new object only once its upload is complete, so there one put does the same.
+
+    Args:
+        url: a local path, or anything `fsspec.core.url_to_fs` takes (`s3://bucket/tags`).
+    """
+
+    def __init__(self, url: str | os.PathLike[str]):
+        self.url = str(url)
+        try:
+            self.fs, self.root = fsspec.core.url_to_fs(self.url)
+        except (ValueError, ImportError) as error:
+            raise UserError(f"cannot open the folder {self.url}: {error}") from error
+        self.is_local = "file" in (
+            self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,)
+        )
+
+    def path(self, name: str) -> str:
+        return f"{self.root.rstrip('/')}/{name}"
+
+    def sub(self, name: str) -> Folder:
+        return Folder(f"{self.url.rstrip('/')}/{name}")
+
+    def exists(self, name: str) -> bool:
+        return self.fs.exists(self.path(name))
+
+    def names(self, suffix: str = "") -> list[str]:
+        """Sorted names of the files directly inside; empty where the folder does not exist."""
+        self.fs.invalidate_cache()
+        try:
+            found = self.fs.ls(self.root, detail=False)
+        except FileNotFoundError:
+            return []
+        names = (str(path).rstrip("/").rsplit("/", 1)[-1] for path in found)
+        return sorted(n for n in names if n.endswith(suffix) and not n.startswith("."))
+
+    def read(self, name: str) -> bytes:
+        return self.fs.cat_file(self.path(name))
+
+    def read_json(self, name: str) -> Any:
+        return json.loads(self.read(name))
+
+    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        return pq.read_table(pa.BufferReader(self.read(name)), columns=columns)
+
+    def remove(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm_file(self.path(name))
+
+    def make(self) -> None:
+        """Creates the folder.
+
+        Raises:
+            UserError: it cannot be created or written to.
+        """
+        with self._explained():
+            self.fs.makedirs(self.root, exist_ok=True)
+
+    def write(self, name: str, data: bytes | pa.Buffer) -> None:
+        """Writes a file whole; an earlier file of that name stays until the new one is complete.
+
+        Raises:
+            UserError: no room, no permission, or a read-only file system.
+        """
+        with self._explained():
+            if not self.is_local:
+                self.fs.pipe_file(self.path(name), bytes(data))
+                return
+            aside = self.path(f".{name}.{os.getpid()}")
+            try:
+                with open(aside, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(aside, self.path(name))
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.unlink(aside)
+                raise
+            self._sync()
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write(name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        self.write(name, sink.getvalue())
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Holds the folder for this process, so that two drivers never write into one.
+
+        The operating system lets go of the lock however the process ends. Other file systems
+        than the local one offer no such lock, and there this does nothing.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        return self._flock() if self.is_local else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def _flock(self):
+        with self._explained():
+            file = open(self.path(".lock"), "w")  # noqa: SIM115 - open for as long as the lock
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(f"another run is writing to {self.url} right now") from error
+            yield
+
+    def _sync(self) -> None:
+        descriptor = os.open(self.root, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _explained(self):
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                sentence = f"no room left in {self.url}: free some space and run the same command"
+            else:
+                sentence = f"cannot write to {self.url}: {error.strerror or error}"
+            raise UserError(sentence) from error
+
+
+def inside_ray_copy(url: str) -> bool:
+    """Whether a local path lies in the copy of the working directory that Ray makes for a job.
+
+    Ray deletes that copy when the job's resources are collected, and with it all that was
+    written there.
+    """
+    if "://" in url:
+        return False
+    return "runtime_resources" in Path(url).absolute().parts

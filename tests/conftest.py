@@ -1,0 +1,29 @@
+"""What tests of every stage share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# No test may wait for a network: what is loaded by name is tested on local folders.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's own folder, where the commands are typed."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real captions, images and gold tags that lies beside some checkouts."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs the real data in {folder.parent.name}/{folder.name}, which is absent here")
+    return folder

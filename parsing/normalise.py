@@ -1,0 +1,209 @@
+"""One form for one tag, whichever parser found it: `The Dogs` and `a dog` are both `dog`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import simplemma
+import yaml
+
+from parsing.errors import UserError
+
+RULES = Path(__file__).with_name("normalise.yaml")
+
+# Endings that turn a plural into its singular. A lemma that is none of these is no singular:
+# lemmatisers also take `painting` to `paint` and `warmer` to `warm`.
+_PLURALS = (
+    ("s", ""),
+    ("es", ""),
+    ("ies", "y"),
+    ("ves", "f"),
+    ("ves", "fe"),
+    ("men", "man"),
+    ("children", "child"),
+    ("feet", "foot"),
+    ("teeth", "tooth"),
+    ("geese", "goose"),
+    ("mice", "mouse"),
+    ("lice", "louse"),
+    ("oxen", "ox"),
+    ("ses", "sis"),
+    ("ices", "ex"),
+)
+# What stays inside a tag: letters and digits of any script, and the marks that join two halves of
+# one word (t-shirt, 7-eleven, m&m, o'clock).
+_JUNK = re.compile(r"[^\w\s&'’-]|_")
+_EDGES = "'’&-"
+_POSSESSIVE = re.compile(r"['’]s?$")
+_NAME = re.compile(r"<\s*(\w+)\s*>(?:s\b)?")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The words of `normalise.yaml`, as the functions below look them up.
+
+    Attributes:
+        placeholders: `<person>` and its kind -> the noun that stands for it.
+        determiners: words taken off the front of a tag.
+        stock_words: words of the picture trade, taken off the end of an object.
+        stock_attributes: attributes of the file rather than of what it shows.
+        singulars: plural -> singular where the library is wrong.
+        plural_only: words that keep their -s.
+        digest: changes whenever the data do; part of a parser's fingerprint.
+    """
+
+    placeholders: dict[str, str]
+    determiners: frozenset[str]
+    stock_words: frozenset[str]
+    stock_attributes: frozenset[str]
+    singulars: dict[str, str]
+    plural_only: frozenset[str]
+    digest: str
+
+    @classmethod
+    def load(cls, path: str | Path = RULES) -> Rules:
+        """Reads the rules from YAML.
+
+        Raises:
+            UserError: the file is missing or unreadable, or a section is missing or of the
+                wrong kind.
+        """
+        try:
+            text = Path(path).read_bytes()
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"cannot read the normalisation rules {path}: {reason}") from error
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
+        mappings = {n: _section(data, n, dict, path) for n in ("placeholders", "singulars")}
+        words = ("determiners", "stock_words", "stock_attributes", "plural_only")
+        sets = {n: frozenset(_section(data, n, list, path)) for n in words}
+        return cls(**mappings, **sets, digest=hashlib.sha256(text).hexdigest()[:16])
+
+
+def _section(data: Any, name: str, kind: type, path: str | Path) -> Any:
+    section = data.get(name) if isinstance(data, dict) else None
+    if not isinstance(section, kind):
+        expected = "a list of words" if kind is list else "a mapping of words to words"
+        raise UserError(f"{path}: `{name}` is missing or is not {expected}")
+    words = [*section, *section.values()] if kind is dict else section
+    for word in words:
+        if not isinstance(word, str):  # YAML reads a bare no, on or 2 as something else
+            raise UserError(f"{path}: put quotes around {str(word).lower()} in `{name}`")
+    return section
+
+
+class Normaliser:
+    """Brings tags to one form.
+
+    Every step is idempotent, and so are `object` and `attribute`: normalising twice changes
+    nothing. Answers are remembered, for captions use the same words again and again.
+    """
+
+    def __init__(self, rules: Rules | None = None, remember: int = 200_000):
+        self.rules = Rules.load() if rules is None else rules
+        self.singular = lru_cache(remember)(self._singular)
+        self.object = lru_cache(remember)(self._object)
+        self.attribute = lru_cache(remember)(self._attribute)
+
+    def words(self, text: str) -> list[str]:
+        """Lower-case words, with placeholders named, punctuation and leading determiners gone."""
+        text = unicodedata.normalize("NFKC", text).lower()
+        words = []
+        for word in _JUNK.sub(" ", _NAME.sub(self._name, text)).split():
+            word = self._trim(word)
+            if word and (words or word not in self.rules.determiners):
+                words.append(word)
+        return words
+
+    @staticmethod
+    def _trim(word: str) -> str:
+        before = None
+        while before != word:
+            before, word = word, _POSSESSIVE.sub("", word).strip(_EDGES)
+        return word
+
+    def _name(self, match: re.Match[str]) -> str:
+        return f" {self.rules.placeholders.get(f'<{match[1]}>', match[1])} "
+
+    def _singular(self, word: str) -> str:
+        """The singular of one lower-case noun; a word that is no plural comes back as it is."""
+        rules = self.rules
+        if word in rules.plural_only:
+            return word
+        if word in rules.singulars:
+            return rules.singulars[word]
+        head, hyphen, tail = word.rpartition("-")
+        if hyphen and head and tail:  # t-shirts, passers-by
+            return f"{head}-{self.singular(tail)}"
+        if len(word) < 4 and not word.endswith("men"):
+            return word
+        lemma = simplemma.lemmatize(word, lang="en").lower()
+        if lemma == word:
+            return self._strip(word)
+        for plural, singular in _PLURALS:
+            if word.endswith(plural) and lemma == word[: -len(plural)] + singular:
+                return lemma if lemma == word else self.singular(lemma)
+        return word
+
+    @staticmethod
+    def _strip(word: str) -> str:
+        """Takes a regular -s off a word that the library doesn't know (countertops, iphones)."""
+        if not word.endswith("s") or word.endswith("ss") or simplemma.is_known(word, lang="en"):
+            return word
+        stem = word[:-1]
+        # Greek and Latin singulars end like this too (octopus, iris): only a known stem is one.
+        if word.endswith(("us", "is", "as", "os")) and not simplemma.is_known(stem, lang="en"):
+            return word
+        return stem
+
+    def _object(self, text: str) -> str | None:
+        """A noun phrase as an object tag, or None where it names nothing that can be seen.
+
+        Only the last word, the head, becomes singular: `sunglasses case`, `sports car`.
+        """
+        words = self.words(text)
+        while words:
+            words[-1] = self.singular(words[-1])
+            stock = next((n for n in (3, 2, 1) if self._is_stock(words[-n:], n)), 0)
+            if not stock:
+                break
+            del words[-stock:]
+        tag = " ".join(words)
+        if not any(map(str.isalpha, tag)):
+            return None
+        return tag if tag == text else self.object(tag)
+
+    def _is_stock(self, words: list[str], length: int) -> bool:
+        return len(words) == length and " ".join(words) in self.rules.stock_words
+
+    def _attribute(self, text: str) -> str | None:
+        """An adjective, participle, number or modifying noun as an attribute tag, or None."""
+        tag = " ".join(self.words(text))
+        if not tag or tag in self.rules.stock_attributes:
+            return None
+        return tag if tag == text else self.attribute(tag)
+
+
+@lru_cache(1)
+def default() -> Normaliser:
+    """The normaliser of the project's own rules, made once and only when somebody needs it."""
+    return Normaliser()
+
+
+def normalise_object(text: str) -> str | None:
+    """An object tag by the project's own rules; None where nothing is left."""
+    return default().object(text)
+
+
+def normalise_attribute(text: str) -> str | None:
+    """An attribute tag by the project's own rules; None where nothing is left."""
+    return default().attribute(text)

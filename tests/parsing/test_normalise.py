@@ -1,0 +1,175 @@
+"""Tags of every parser come out in one form, and stay in it."""
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parsing.errors import UserError
+from parsing.normalise import (
+    RULES,
+    Normaliser,
+    Rules,
+    default,
+    normalise_attribute,
+    normalise_object,
+)
+
+# Text that hits the rules more often than random letters do.
+PIECES = st.sampled_from(
+    [*"aAs'’-<>&_ .2é", "the ", " no ", "<PERSON>", "dogs", " photo", " stock", "images", "glasses"]
+)
+TEXT = st.one_of(st.text(max_size=30), st.lists(PIECES, max_size=8).map("".join))
+
+
+@pytest.mark.parametrize(
+    ("text", "tag"),
+    [
+        ("The Dogs", "dog"),
+        ("a tennis racket", "tennis racket"),
+        ("leaves", "leaf"),
+        ("shelves", "shelf"),
+        ("skies", "sky"),
+        ("women", "woman"),
+        ("firemen", "fireman"),
+        ("feet", "foot"),
+        ("buses", "bus"),
+        ("bus", "bus"),
+        ("glass", "glass"),
+        ("tennis", "tennis"),
+        ("gas", "gas"),
+        ("iris", "iris"),
+        ("people", "people"),
+        ("t-shirts", "t-shirt"),
+        ("ice-cream cones", "ice-cream cone"),
+        ("countertops", "countertop"),
+        ("painting", "painting"),
+        ("frosting", "frosting"),
+        ("toppings", "topping"),
+        ("sports car", "sports car"),
+        ("the woman's hats", "woman hat"),
+        ("“quoted” chair.", "quoted chair"),
+        ("cafe\u0301s", "café"),
+    ],
+)
+def test_objects_are_lower_case_singular_and_without_determiner(text, tag):
+    assert normalise_object(text) == tag
+
+
+@pytest.mark.parametrize("word", ["jeans", "scissors", "pants", "clothes", "sunglasses", "glasses"])
+def test_words_that_have_no_singular_keep_their_s(word):
+    assert normalise_object(f"blue {word}") == f"blue {word}"
+
+
+@pytest.mark.parametrize("text", ["<PERSON>", "a < person >", "<person>s", "<PERSON>'s"])
+def test_an_anonymised_name_is_a_person(text):
+    assert normalise_object(text) == "person"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["image", "the background", "Vector Illustrations", "clip art", "stock photos", "images"],
+)
+def test_words_of_the_picture_trade_are_no_objects(text):
+    assert normalise_object(text) is None
+
+
+def test_a_picture_of_something_names_the_thing():
+    assert normalise_object("a sunset background") == "sunset"
+    assert normalise_object("cat stock photo") == "cat"
+    assert normalise_object("photo frame") == "photo frame"
+
+
+@pytest.mark.parametrize("text", ["", " ", "the", "--", "'s", "123", "!?", "<>"])
+def test_what_names_nothing_is_no_object(text):
+    assert normalise_object(text) is None
+
+
+def test_attributes_keep_their_form_and_numbers():
+    assert normalise_attribute("Two") == "two"
+    assert normalise_attribute("2") == "2"
+    assert normalise_attribute("the striped") == "striped"
+    assert normalise_attribute("dark-brown") == "dark-brown"
+    assert normalise_attribute("Royalty Free") is None
+    assert normalise_attribute(" ") is None
+
+
+@given(TEXT)
+def test_normalising_an_object_twice_changes_nothing(text):
+    tag = normalise_object(text)
+    assert tag is None or normalise_object(tag) == tag
+
+
+@given(TEXT)
+def test_normalising_an_attribute_twice_changes_nothing(text):
+    tag = normalise_attribute(text)
+    assert tag is None or normalise_attribute(tag) == tag
+
+
+@given(TEXT)
+def test_each_step_alone_is_idempotent(text):
+    normaliser = default()
+    words = normaliser.words(text)
+    assert normaliser.words(" ".join(words)) == words
+    for word in words:
+        singular = normaliser.singular(word)
+        assert normaliser.singular(singular) == singular
+
+
+def test_every_word_of_real_captions_has_a_stable_tag(shared):
+    lines = (shared / "captions" / "cc3m_val_dev.tsv").read_text().splitlines()
+    captions = [line.split("\t")[1] for line in lines]
+    seen = set()
+    for caption in captions:
+        words = caption.split()
+        for start in range(len(words)):
+            phrase = " ".join(words[start : start + 2])
+            tag, attribute = normalise_object(phrase), normalise_attribute(phrase)
+            assert tag is None or normalise_object(tag) == tag
+            assert attribute is None or normalise_attribute(attribute) == attribute
+            seen.add(tag)
+    assert {"young woman", "beach", "tennis player"} <= seen
+    assert not any(tag in seen for tag in ("image", "background", "vector", "illustration"))
+
+
+def test_singulars_of_the_rules_are_final():
+    normaliser = Normaliser()
+    for singular in normaliser.rules.singulars.values():
+        assert normaliser.singular(singular) == singular
+
+
+def test_own_rules_replace_the_project_s(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(RULES.read_text().replace("stock_words: [", "stock_words: [poster, "))
+    own = Normaliser(Rules.load(path))
+    assert own.object("dog poster") == "dog"
+    assert own.rules.digest != Rules.load().digest
+    assert normalise_object("dog poster") == "dog poster"
+
+
+def test_rules_travel_to_another_process():
+    assert pickle.loads(pickle.dumps(Rules.load())) == Rules.load()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- a\n", "`placeholders` is missing"),
+        ("placeholders: [a]\n", "`placeholders` is missing or is not a mapping"),
+        ("a: [\n", "is not YAML"),
+        (RULES.read_text().replace('"no"', "no"), "put quotes around false in `determiners`"),
+    ],
+)
+def test_wrong_rules_are_named_in_one_sentence(tmp_path, content, message):
+    path = tmp_path / "own.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"own\.yaml") as caught:
+        Rules.load(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_rules_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"cannot read the normalisation rules .*absent\.yaml"):
+        Rules.load(tmp_path / "absent.yaml")

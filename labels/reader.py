@@ -1,0 +1,309 @@
+"""The label file as the trainer sees it: a mapped CSR matrix with its vocabulary and its keys.
+
+    labels = Labels("labels/cc12m_obj_attr.parquet")
+    len(labels), labels.num_tags
+    labels["000012345"]                         # tag ids of one image, by key
+    labels.row(0)                               # ... by position
+    positions = labels.positions(keys)          # many keys at once, -1 where unknown
+    indptr, indices = labels.rows(positions)    # CSR of a batch; labels.rows_torch for tensors
+    labels.frequencies()                        # tensor of shape (num_tags,)
+
+The first `Labels` of a file writes `FILE.csr` beside it (seconds per million images); every later one maps it.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from labels.label_file import LABELS, read_footer
+from labels.sidecar import Arrays, cached_arrays
+from labels.vocabulary import Vocabulary
+from parsing.errors import UserError
+
+if TYPE_CHECKING:
+    import scipy.sparse
+    import torch
+
+_BATCH_ROWS = 65_536
+_INT32_MAX = 2**31 - 1
+
+
+class Labels:
+    """N images by T tags, binary and sparse. Safe to share between threads, to fork and to pickle.
+
+    Keys are found through their 64-bit xxh3 hashes: for 12 million images the chance that any two
+    of them collide is 4e-6. Of several rows with one key the first is found.
+
+    Args:
+        path: a label file made by `labels/build_vocab.py`, on a disk that can be mapped.
+
+    Attributes:
+        path: as given.
+        vocabulary: the file's own vocabulary, T tags.
+        indptr: int32 of shape (N + 1,) (int64 beyond 2^31 labels), mapped: row i owns
+            `indices[indptr[i]:indptr[i + 1]]`.
+        indices: int32 of shape (number of labels,), mapped: tag ids, ascending in each row.
+
+    Raises:
+        UserError: no such file, not a label file, damaged, or older than the vocabulary beside it.
+    """
+
+    path: Path
+    vocabulary: Vocabulary
+    indptr: np.ndarray
+    indices: np.ndarray
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        footer, _, self.vocabulary = read_footer(self.path)
+        self._identity = _identity(self.path)
+        arrays = cached_arrays(
+            self.path,
+            ".csr",
+            self._identity,
+            lambda: _build_csr(self.path, footer.num_rows, self.num_tags),
+        )
+        self.indptr, self.indices = arrays["indptr"], arrays["indices"]
+        self._hashes, self._rows = arrays["hashes"], arrays["rows"]
+        self._sorted = memoryview(self._hashes)
+        self._texts: dict[str, Arrays] = {}
+
+    def __reduce__(self):
+        return Labels, (str(self.path),)
+
+    def __len__(self) -> int:
+        """N, the number of images."""
+        return len(self.indptr) - 1
+
+    @property
+    def num_tags(self) -> int:
+        """T, the width of the matrix."""
+        return len(self.vocabulary)
+
+    def __contains__(self, key: str) -> bool:
+        return self.position(key) >= 0
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        """Tag ids (int32, ascending) of the image with this key; `KeyError` if there is none."""
+        position = self.position(key)
+        if position < 0:
+            raise KeyError(key)
+        return self.row(position)
+
+    def row(self, position: int) -> np.ndarray:
+        """Tag ids (int32, ascending) of the image at this position; `IndexError` outside [0, N)."""
+        if not 0 <= position < len(self):
+            raise IndexError(f"row {position} of {len(self)}")
+        return self.indices[self.indptr[position] : self.indptr[position + 1]]
+
+    def position(self, key: str) -> int:
+        """The row of one key, or -1."""
+        wanted = xxhash.xxh3_64_intdigest(key.encode())
+        at = bisect_left(self._sorted, wanted)
+        if at < len(self._sorted) and self._sorted[at] == wanted:
+            return int(self._rows[at])
+        return -1
+
+    def positions(self, keys: Sequence[str]) -> np.ndarray:
+        """The rows of many keys: int64 of shape (len(keys),), -1 where a key is unknown."""
+        if not len(self):
+            return np.full(len(keys), -1, dtype=np.int64)
+        wanted = _hash([key.encode() for key in keys])
+        at = np.searchsorted(self._hashes, wanted)
+        at[at == len(self)] = 0
+        return np.where(self._hashes[at] == wanted, self._rows[at], -1).astype(np.int64)
+
+    def rows(self, positions: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The CSR arrays of a batch of B rows, in the order given.
+
+        Returns:
+            indptr, int64 of shape (B + 1,), and indices, int32 of shape (indptr[-1],).
+
+        Raises:
+            IndexError: a position outside [0, N).
+        """
+        positions = np.asarray(positions, dtype=np.int64)
+        if len(positions) and not (positions.min() >= 0 and positions.max() < len(self)):
+            raise IndexError(f"a row outside the {len(self)} of {self.path}")
+        starts = self.indptr[positions].astype(np.int64)
+        lengths = self.indptr[positions + 1] - starts
+        indptr = np.zeros(len(positions) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=indptr[1:])
+        taken = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
+        return indptr, self.indices[taken]
+
+    def csr(
+        self, positions: Sequence[int] | np.ndarray | None = None, dtype: type = np.uint8
+    ) -> scipy.sparse.csr_array:
+        """The matrix, or a batch of its rows, for scipy.
+
+        Args:
+            positions: B rows in any order; None takes all N of them and copies no index.
+            dtype: of the ones, the only part that is always private memory.
+
+        Returns:
+            Shape (N or B, T), ones of `dtype`.
+        """
+        import scipy.sparse
+
+        indptr, indices = (self.indptr, self.indices) if positions is None else self.rows(positions)
+        ones = np.ones(len(indices), dtype=dtype)
+        matrix = scipy.sparse.csr_array((len(indptr) - 1, self.num_tags), dtype=dtype)
+        matrix.data, matrix.indices, matrix.indptr = ones, indices, indptr
+        matrix.has_sorted_indices = matrix.has_canonical_format = True
+        return matrix
+
+    def rows_torch(
+        self, positions: Sequence[int] | np.ndarray | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`rows` as tensors: crow indices (B + 1,) int64 and col indices int32.
+
+        None takes the whole matrix without a copy; then the crow indices are int32 where they fit.
+        """
+        import torch
+
+        indptr, indices = (self.indptr, self.indices) if positions is None else self.rows(positions)
+        return torch.from_numpy(indptr), torch.from_numpy(indices)
+
+    def csr_torch(
+        self,
+        positions: Sequence[int] | np.ndarray | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> torch.Tensor:
+        """The matrix, or a batch of its rows, as a `torch.sparse_csr` tensor.
+
+        Args:
+            positions: B rows in any order; None takes all N.
+            dtype: of the ones, float32 if None.
+
+        Returns:
+            Shape (N or B, T).
+        """
+        import torch
+
+        crow, col = self.rows_torch(positions)
+        ones = torch.ones(len(col), dtype=dtype or torch.float32)
+        shape = (len(crow) - 1, self.num_tags)
+        return torch.sparse_csr_tensor(crow.to(col.dtype), col, ones, shape, check_invariants=False)
+
+    def frequencies(self, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Share of captions that carry each tag: shape (T,), float32 if no dtype is given."""
+        import torch
+
+        return torch.from_numpy(self.vocabulary.frequencies).to(dtype or torch.float32)
+
+    def captions(self, positions: Sequence[int] | np.ndarray) -> list[str]:
+        """The captions of rows in any order; the first call writes `FILE.captions` and maps it."""
+        return self._text("caption", positions)
+
+    def keys(self, positions: Sequence[int] | np.ndarray) -> list[str]:
+        """The keys of rows in any order; the first call writes `FILE.keys` and maps it."""
+        return self._text("key", positions)
+
+    def _text(self, column: str, positions: Sequence[int] | np.ndarray) -> list[str]:
+        if column not in self._texts:
+            self._texts[column] = cached_arrays(
+                self.path, f".{column}s", self._identity, lambda: _build_text(self.path, column)
+            )
+        offsets, data = self._texts[column]["offsets"], memoryview(self._texts[column]["data"])
+        found = []
+        for position in positions:
+            if not 0 <= position < len(self):
+                raise IndexError(f"row {position} of {len(self)}")
+            found.append(str(data[offsets[position] : offsets[position + 1]], "utf-8"))
+        return found
+
+
+def _identity(path: Path) -> str:
+    """Tells one version of a label file from the next by its footer, size and time."""
+    with open(path, "rb") as file:
+        size = file.seek(-8, os.SEEK_END) + 8
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(-8 - length, os.SEEK_END)
+        digest = xxhash.xxh3_128(file.read(length))
+        digest.update(f"{size} {os.fstat(file.fileno()).st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def _hash(keys: Sequence[bytes]) -> np.ndarray:
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, keys), dtype=np.uint64, count=len(keys))
+
+
+def _batches(path: Path, column: str):
+    """One column's arrays, a few thousand rows at a time; they are never all in memory."""
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_BATCH_ROWS, columns=[column]):
+                yield batch.column(0).cast(LABELS.field(column).type)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"cannot read column '{column}' of {path}: {reason}") from error
+
+
+def _build_csr(path: Path, rows: int, num_tags: int):
+    lengths = np.empty(rows, dtype=np.int32)
+    at = 0
+    for lists in _batches(path, "tag_ids"):
+        lengths[at : at + len(lists)] = np.diff(lists.offsets.to_numpy())
+        at += len(lists)
+    total = int(lengths.sum(dtype=np.int64))
+    shapes = {
+        "hashes": ("uint64", (rows,)),
+        "indptr": ("int32" if total <= _INT32_MAX else "int64", (rows + 1,)),
+        "rows": ("int32" if rows <= _INT32_MAX else "int64", (rows,)),
+        "indices": ("int32", (total,)),
+    }
+
+    def fill(arrays: Arrays) -> None:
+        arrays["indptr"][0] = 0
+        np.cumsum(lengths, out=arrays["indptr"][1:])
+        at = 0
+        for lists in _batches(path, "tag_ids"):
+            ids = lists.flatten().to_numpy()
+            if len(ids) and not (ids.min() >= 0 and ids.max() < num_tags):
+                raise UserError(f"column 'tag_ids' of {path} has ids outside its {num_tags} tags")
+            arrays["indices"][at : at + len(ids)] = ids
+            at += len(ids)
+        hashes, at = np.empty(rows, dtype=np.uint64), 0
+        for keys in _batches(path, "key"):
+            hashes[at : at + len(keys)] = _hash(keys.cast(pa.binary()).to_pylist())
+            at += len(keys)
+        order = np.argsort(hashes, kind="stable")
+        np.take(hashes, order, out=arrays["hashes"])
+        arrays["rows"][:] = order
+
+    return shapes, fill
+
+
+def _build_text(path: Path, column: str):
+    lengths = []
+    for texts in _batches(path, column):
+        lengths.append(np.diff(_ends(texts)))
+    offsets = np.concatenate([[0], *lengths]).astype(np.int64).cumsum()
+    shapes = {"offsets": ("int64", (len(offsets),)), "data": ("uint8", (int(offsets[-1]),))}
+
+    def fill(arrays: Arrays) -> None:
+        arrays["offsets"][:] = offsets
+        at = 0
+        for texts in _batches(path, column):
+            ends, data = _ends(texts), texts.buffers()[2]
+            if data is not None:
+                piece = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
+                arrays["data"][at : at + len(piece)] = piece
+                at += len(piece)
+
+    return shapes, fill
+
+
+def _ends(texts: pa.StringArray) -> np.ndarray:
+    """int32 of shape (len + 1,): text i is bytes [ends[i], ends[i + 1]) of the data buffer."""
+    return np.frombuffer(texts.buffers()[1], np.int32)[texts.offset :][: len(texts) + 1]

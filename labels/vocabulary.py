@@ -1,0 +1,204 @@
+"""The vocabulary contract: which tag each column of the label matrix stands for, and how common it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from parsing.errors import UserError
+
+OBJECT = "object"
+ATTRIBUTE = "attribute"
+KINDS = (OBJECT, ATTRIBUTE)
+
+VOCABULARY = pa.schema(
+    [
+        pa.field("tag_id", pa.int32(), nullable=False),
+        pa.field("tag", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("count", pa.int64(), nullable=False),
+        pa.field("frequency", pa.float64(), nullable=False),
+    ]
+)
+CAPTIONS_KEY = b"tagalign.captions"  # how many captions were counted: frequency = count / captions
+FINGERPRINT_KEY = b"tagalign.vocabulary.fingerprint"
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """T tags; the position of a tag is its id, the column of the label matrix.
+
+    An object and an attribute of the same word are two tags.
+
+    Attributes:
+        tags: T strings.
+        kinds: T strings, each `object` or `attribute`.
+        counts: int64 of shape (T,): captions that carry the tag, each caption once.
+        captions: how many captions were counted.
+    """
+
+    tags: Sequence[str]
+    kinds: Sequence[str]
+    counts: np.ndarray
+    captions: int
+
+    def __len__(self) -> int:
+        return len(self.tags)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    @property
+    def frequencies(self) -> np.ndarray:
+        """float64 of shape (T,): share of captions that carry the tag, the balanced softmax's prior."""
+        return self.counts / max(self.captions, 1)
+
+    def ids(self, kind: str) -> np.ndarray:
+        """int32: the ids of all tags of one kind, ascending."""
+        return np.flatnonzero(np.asarray(self.kinds, dtype=object) == kind).astype(np.int32)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits that tell this vocabulary from every other one."""
+        return xxhash.xxh3_128_hexdigest(self.to_json().encode())
+
+    def table(self) -> pa.Table:
+        """The vocabulary as a table of schema `VOCABULARY`, ready to be written as Parquet."""
+        columns = [
+            pa.array(np.arange(len(self), dtype=np.int32)),
+            pa.array(list(self.tags), pa.string()),
+            pa.array(list(self.kinds), pa.string()),
+            pa.array(np.asarray(self.counts, dtype=np.int64)),
+            pa.array(self.frequencies),
+        ]
+        about = {CAPTIONS_KEY: str(self.captions), FINGERPRINT_KEY: self.fingerprint}
+        return pa.Table.from_arrays(columns, schema=VOCABULARY.with_metadata(about))
+
+    @classmethod
+    def from_table(cls, table: pa.Table, name: str) -> Vocabulary:
+        """Reads a table of schema `VOCABULARY`.
+
+        Args:
+            table: the table; more columns than the contract's are ignored.
+            name: what to call it in a message.
+
+        Raises:
+            UserError: a column is missing or of a wrong type, a value is null, an id is not its
+                row's number, a kind is unknown or a tag is there twice.
+        """
+        check_columns(table.schema, VOCABULARY, name)
+        table = table.select(VOCABULARY.names)
+        for column in VOCABULARY.names:
+            if table[column].null_count:
+                raise UserError(f"column '{column}' of the vocabulary {name} holds nulls")
+        table = table.cast(VOCABULARY)
+        if not np.array_equal(table["tag_id"].to_numpy(), np.arange(len(table))):
+            raise UserError(f"column 'tag_id' of the vocabulary {name} does not count 0, 1, 2, ...")
+        tags, kinds = table["tag"].to_pylist(), table["kind"].to_pylist()
+        counts, frequencies = table["count"].to_numpy(), table["frequency"].to_numpy()
+        about = table.schema.metadata or {}
+        if CAPTIONS_KEY in about:
+            captions = int(about[CAPTIONS_KEY])
+        else:  # another tool wrote it: the most frequent tag gives the denominator best
+            top = int(np.argmax(counts)) if len(counts) else 0
+            known = len(counts) and frequencies[top] > 0
+            captions = round(counts[top] / frequencies[top]) if known else 0
+        return cls(tags, kinds, counts, captions)._checked(name)
+
+    def to_json(self) -> str:
+        """The form in which a label file carries it: about 20 bytes a tag, frequencies implied."""
+        runs: list[list[Any]] = []
+        for kind in self.kinds:
+            if runs and runs[-1][0] == kind:
+                runs[-1][1] += 1
+            else:
+                runs.append([kind, 1])
+        value = {
+            "captions": self.captions,
+            "kinds": runs,  # run lengths: [["object", 10000], ["attribute", 10000]]
+            "counts": np.asarray(self.counts).tolist(),
+            "tags": list(self.tags),
+        }
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes, name: str) -> Vocabulary:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            UserError: it is damaged; `name` says in the message where it was found.
+        """
+        try:
+            value = json.loads(text)
+            kinds = [kind for kind, times in value["kinds"] for _ in range(times)]
+            counts = np.asarray(value["counts"], dtype=np.int64)
+            found = cls(value["tags"], kinds, counts, int(value["captions"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"the vocabulary inside {name} is damaged: {error}") from error
+        return found._checked(name)
+
+    def _checked(self, name: str) -> Vocabulary:
+        if not len(self.tags) == len(self.kinds) == len(self.counts):
+            raise UserError(f"the vocabulary of {name} has columns of unequal lengths")
+        unknown = set(self.kinds) - set(KINDS)
+        if unknown:
+            raise UserError(
+                f"column 'kind' of the vocabulary {name} holds {sorted(unknown)[0]!r}, "
+                f"which is neither {OBJECT} nor {ATTRIBUTE}"
+            )
+        if len(set(zip(self.kinds, self.tags, strict=True))) < len(self.tags):
+            raise UserError(f"the vocabulary {name} has the same tag and kind twice")
+        return self
+
+
+def check_columns(found: pa.Schema, wanted: pa.Schema, name: str) -> None:
+    """Compares the columns of a file with its contract, large and view types taken as their plain ones.
+
+    Raises:
+        UserError: names the first column that is missing or of a wrong type.
+    """
+    for field in wanted:
+        if field.name not in found.names:
+            raise UserError(
+                f"{name} has no column '{field.name}' (it has {', '.join(found.names)})"
+            )
+        kind = found.field(field.name).type
+        if not _same(kind, field.type):
+            raise UserError(f"column '{field.name}' of {name} holds {kind}, not {field.type}")
+
+
+def _same(found: pa.DataType, wanted: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_string(wanted):
+        return types.is_string(found) or types.is_large_string(found) or types.is_string_view(found)
+    if types.is_list(wanted):
+        is_list = types.is_list(found) or types.is_large_list(found) or types.is_list_view(found)
+        return is_list and _same(found.value_type, wanted.value_type)
+    if types.is_struct(wanted):
+        names = (
+            [found.field(i).name for i in range(found.num_fields)] if types.is_struct(found) else []
+        )
+        return all(f.name in names and _same(found.field(f.name).type, f.type) for f in wanted)
+    if types.is_integer(wanted):
+        return types.is_integer(found)
+    return found == wanted
+
+
+def read_vocabulary_fingerprint(path: str) -> str | None:
+    """The fingerprint in the footer of a vocabulary's Parquet; None where no such is there."""
+    try:
+        about = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowException):
+        return None
+    return about[FINGERPRINT_KEY].decode() if FINGERPRINT_KEY in about else None

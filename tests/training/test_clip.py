@@ -1,0 +1,137 @@
+"""Loading a frozen CLIP, and embedding texts with it."""
+
+from __future__ import annotations
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from parsing.errors import UserError
+from parsing.storage import Folder
+from training import clip as clip_module
+from training.clip import load_clip, tag_embeddings
+
+
+def test_the_model_is_frozen_and_stays_in_eval_mode(tiny):
+    torch.nn.Sequential(tiny).train()
+    assert not any(module.training for module in tiny.modules())
+    assert not any(parameter.requires_grad for parameter in tiny.parameters())
+
+
+def test_text_embeddings_are_open_clips_own_at_unit_length(tiny, tiny_folder):
+    texts = ["a cat", "A photo of a wooden bench", ""]
+    model = open_clip.create_model(f"local-dir:{tiny_folder}")
+    expected = model.eval().encode_text(open_clip.get_tokenizer(f"local-dir:{tiny_folder}")(texts))
+    torch.testing.assert_close(tiny.encode_texts(texts), F.normalize(expected, dim=-1))
+
+
+def test_texts_are_embedded_the_same_in_any_batching(tiny, monkeypatch):
+    texts = [f"thing {i}" for i in range(7)]
+    whole = tiny.encode_texts(texts)
+    monkeypatch.setattr(clip_module, "TEXT_BATCH", 2)
+    torch.testing.assert_close(tiny.encode_texts(texts), whole)
+    assert tiny.encode_texts([]).shape == (0, tiny.embed_dim)
+
+
+def test_tag_embeddings_are_computed_once_for_each_model_vocabulary_and_template(
+    tiny, tmp_path, monkeypatch, save_clip
+):
+    cache = Folder(tmp_path / "cache")
+    first = tag_embeddings(tiny, ["cat", "dog"], cache)
+    torch.testing.assert_close(first, tiny.encode_texts(["A photo of a cat", "A photo of a dog"]))
+    other = load_clip(str(save_clip(tmp_path / "other", seed=1)))
+    assert not torch.equal(tag_embeddings(other, ["cat", "dog"], cache), first)
+    assert not torch.equal(tag_embeddings(tiny, ["dog", "cat"], cache), first)
+    assert not torch.equal(tag_embeddings(tiny, ["cat", "dog"], cache, "{}"), first)
+
+    def fail(*args):
+        raise AssertionError("computed a second time")
+
+    monkeypatch.setattr(type(tiny), "encode_texts", fail)
+    assert torch.equal(tag_embeddings(tiny, ["cat", "dog"], cache), first)
+
+
+def test_the_fingerprint_tells_weights_and_activations_apart(
+    tiny, tiny_folder, tmp_path, save_clip
+):
+    assert load_clip(str(tiny_folder)).fingerprint == tiny.fingerprint
+    assert load_clip(str(tiny_folder), quick_gelu=True).fingerprint != tiny.fingerprint
+    other = save_clip(tmp_path / "other", seed=1)
+    assert load_clip(str(other)).fingerprint != tiny.fingerprint
+
+
+@pytest.fixture
+def small_vit(monkeypatch, tiny_config):
+    """A built-in name whose configuration is tiny, so that weights files stay small."""
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-Tiny-Test", tiny_config)
+    return "ViT-Tiny-Test"
+
+
+def test_weights_come_from_a_state_dict_or_a_torchscript_archive(small_vit, tmp_path):
+    model = open_clip.create_model(small_vit).eval()
+    images = torch.randn(2, 3, 32, 32)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "w.pt")
+    for file in ("w.safetensors", "w.pt"):
+        loaded = load_clip(small_vit, str(tmp_path / file))
+        torch.testing.assert_close(loaded.visual(images), model.visual(images))
+
+    # OpenAI's form, which is trained with the approximate GELU
+    quick = open_clip.create_model(small_vit, force_quick_gelu=True).eval()
+    quick.load_state_dict(model.state_dict())
+    torch.jit.save(torch.jit.script(quick), tmp_path / "w.jit")
+    loaded = load_clip(small_vit, str(tmp_path / "w.jit"))
+    torch.testing.assert_close(loaded.visual(images), quick.visual(images))
+    assert not torch.allclose(loaded.visual(images), model.visual(images))
+
+
+def test_openais_weights_by_name_get_openais_activation():
+    assert clip_module._needs_quick_gelu("ViT-B-16", "openai")
+    assert not clip_module._needs_quick_gelu("ViT-B-16", "laion2b_s34b_b88k")
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "sentence"),
+    [
+        ("ViT-nope", "openai", "knows no model 'ViT-nope'"),
+        ("ViT-B-16", "nope", "no weights 'nope' for ViT-B-16"),
+        ("ViT-B-16", None, "no weights given for ViT-B-16"),
+    ],
+)
+def test_an_unknown_model_or_weights_is_one_sentence(model, weights, sentence):
+    with pytest.raises(UserError, match=sentence):
+        load_clip(model, weights)
+
+
+def test_files_that_are_not_this_models_weights_are_one_sentence(small_vit, tmp_path, save_clip):
+    (tmp_path / "w.safetensors").write_bytes(b"not weights")
+    with pytest.raises(UserError, match="cannot read the weights in"):
+        load_clip(small_vit, str(tmp_path / "w.safetensors"))
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match="holds the weights of another model"):
+        load_clip(small_vit, str(tmp_path / "other.safetensors"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"holds no open_clip_config\.json"):
+        load_clip(str(tmp_path / "empty"))
+    folder = save_clip(tmp_path / "bare")
+    (folder / "open_clip_model.safetensors").unlink()
+    with pytest.raises(UserError, match="no weights"):
+        load_clip(str(folder))
+
+
+def test_a_convolutional_clip_is_refused():
+    import training.clip as module
+
+    with pytest.raises(UserError, match="is not one of open_clip's own ViTs"):
+        module._check_vision(open_clip.create_model("RN50"), "RN50")
+
+
+def test_weights_that_cannot_be_fetched_are_one_sentence(monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("no network here\nand a second line")
+
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", fail)
+    with pytest.raises(UserError, match=r"cannot load ViT-B-16 openai: .*no network here$"):
+        load_clip("ViT-B-16", "openai")

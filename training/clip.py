@@ -1,0 +1,238 @@
+"""The frozen CLIP: any open_clip ViT with a class token, by name or from local files.
+
+Nothing here is trained. `load_clip` gives the module that `surgery.py` reads patch tokens from
+and that embeds captions, tags and class names; `tag_embeddings` keeps a vocabulary's embeddings
+on disk, so that they are computed once for each model and vocabulary.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import open_clip
+import torch
+import xxhash
+from open_clip.factory import load_checkpoint
+from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+from open_clip.transformer import VisionTransformer
+from safetensors.torch import load as read_safetensors
+from safetensors.torch import save as write_safetensors
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from parsing.errors import UserError
+from parsing.storage import Folder
+
+MODEL, WEIGHTS = "ViT-B-16", "openai"  # the paper's
+TAG_TEMPLATE = "A photo of a {}"
+TEXT_BATCH = 256
+CONFIG_FILE = "open_clip_config.json"
+
+
+class Clip(nn.Module):
+    """A frozen open_clip model in eval mode, whatever `train()` is called on around it.
+
+    Attributes:
+        name: `model` or `model/weights`, for people.
+        fingerprint: hex digest of the weights and the activation: two models agree on it exactly
+            if they compute the same function.
+        visual: open_clip's own VisionTransformer.
+        tokenizer: list of strings -> int64 tokens of shape (n, context length).
+        width: width of the image transformer, C.
+        embed_dim: dimension of CLIP's joint space, D.
+        patch_size: pixels, the same in both directions.
+        image_size: pixels of the side of the square images that CLIP was trained on.
+        mean, std: per channel, for pixels in [0, 1].
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Callable[[list[str]], Tensor], name: str):
+        super().__init__()
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        visual = model.visual
+        self.width: int = visual.conv1.out_channels
+        self.embed_dim: int = visual.output_dim
+        self.patch_size: int = visual.patch_size[0]
+        self.image_size: int = visual.image_size[0]
+        self.mean: tuple[float, ...] = tuple(visual.preprocess_cfg["mean"])
+        self.std: tuple[float, ...] = tuple(visual.preprocess_cfg["std"])
+        self.fingerprint = _fingerprint(model)
+
+    @property
+    def visual(self) -> VisionTransformer:
+        return self.model.visual
+
+    def train(self, mode: bool = True) -> Clip:
+        return super().train(False)
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Unit-length text embeddings, float32 of shape (n, D), on the model's device.
+
+        A text that is longer than the context is cut off, as open_clip's tokenizer does.
+        """
+        if not texts:
+            return torch.zeros(0, self.embed_dim, device=self.device)
+        batches = []
+        for start in range(0, len(texts), TEXT_BATCH):
+            tokens = self.tokenizer(list(texts[start : start + TEXT_BATCH]))
+            batches.append(self.encode_tokens(tokens.to(self.device, non_blocking=True)))
+        return torch.cat(batches)
+
+    @torch.no_grad()
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """As `encode_texts`, for int64 tokens of shape (n, context length)."""
+        return F.normalize(self.model.encode_text(tokens).float(), dim=-1)
+
+    @property
+    def device(self) -> torch.device:
+        return self.visual.conv1.weight.device
+
+
+def load_clip(
+    model: str = MODEL,
+    weights: str | None = WEIGHTS,
+    device: str | torch.device = "cpu",
+    quick_gelu: bool | None = None,
+) -> Clip:
+    """Loads a frozen CLIP.
+
+    Args:
+        model: a name of `open_clip.list_models()`, `hf-hub:ORG/REPO`, or a local folder that holds
+            `open_clip_config.json` beside its weights.
+        weights: a name of `open_clip.list_pretrained()` (fetched once, by open_clip's own
+            loader), or a local file: safetensors, a state dict, or OpenAI's TorchScript
+            archive. Not used where `model` brings its own.
+        device: where the model goes.
+        quick_gelu: the approximation that OpenAI trained with; None takes it where the weights are
+            known to need it, and else goes by the model's configuration.
+
+    Raises:
+        UserError: no such model or weights, weights of another model, a model that is not a
+            ViT with a class token, or a download that failed.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        if not (folder / CONFIG_FILE).is_file():
+            raise UserError(f"{model} holds no {CONFIG_FILE}: is it a folder that open_clip saved?")
+        if not any(f.suffix in (".safetensors", ".bin", ".pth", ".pt") for f in folder.iterdir()):
+            raise UserError(f"{model} holds a configuration, but no weights (.safetensors)")
+        model, weights = f"local-dir:{model}", None
+    elif model.startswith(("local-dir:", "hf-hub:")):
+        weights = None
+    elif open_clip.get_model_config(model) is None:
+        raise UserError(
+            f"open_clip knows no model '{model}', and there is no such folder: "
+            "see open_clip.list_models()"
+        )
+    elif weights is None:
+        raise UserError(f"no weights given for {model}: name some, or give a local file")
+
+    if quick_gelu is None:
+        quick_gelu = bool(weights) and _needs_quick_gelu(model, weights)
+    built = _build(model, weights, quick_gelu)
+    _check_vision(built, model)
+    name = f"{model}/{weights}" if weights else model
+    return Clip(built, open_clip.get_tokenizer(model), name).to(device)
+
+
+def tag_embeddings(
+    clip: Clip, tags: Sequence[str], cache: Folder | None = None, template: str = TAG_TEMPLATE
+) -> Tensor:
+    """Unit-length embeddings of "A photo of a {tag}", float32 of shape (len(tags), D), on the CPU.
+
+    Args:
+        clip: the frozen model.
+        tags: the vocabulary, in the order of its ids.
+        cache: where the embeddings are kept under a name made from the model's weights, the
+            template and the tags; None keeps nothing.
+        template: a format string with one `{}`.
+
+    Raises:
+        UserError: the cache cannot be written to.
+    """
+    key = xxhash.xxh3_128()
+    for part in (clip.fingerprint, template, *tags):
+        key.update(part.encode() + b"\0")
+    name = f"tags-{key.hexdigest()}.safetensors"
+    if cache is not None and cache.exists(name):
+        return read_safetensors(cache.read(name))["embeddings"]
+    embeddings = clip.encode_texts([template.format(tag) for tag in tags]).cpu()
+    if cache is not None:
+        cache.make()
+        cache.write(name, write_safetensors({"embeddings": embeddings}))
+    return embeddings
+
+
+def _build(model: str, weights: str | None, quick_gelu: bool) -> nn.Module:
+    if weights is not None and Path(weights).is_file():
+        built = open_clip.create_model(model, load_weights=False, force_quick_gelu=quick_gelu)
+        try:
+            if _is_torchscript(weights):
+                built.load_state_dict(_torchscript_weights(weights))
+            else:
+                load_checkpoint(built, weights, weights_only=True)
+        except Exception as error:  # pickle, zip, safetensors and torch each raise their own
+            if "loading state_dict" in str(error):
+                raise UserError(
+                    f"{weights} holds the weights of another model than {model}"
+                ) from error
+            raise UserError(
+                f"cannot read the weights in {weights}: {_first_line(error)}"
+            ) from error
+        return built
+    if weights is not None and not get_pretrained_cfg(model, weights):
+        known = ", ".join(list_pretrained_tags_by_model(model)) or "none"
+        raise UserError(f"no weights '{weights}' for {model}, by name ({known}) or as a file")
+    try:
+        return open_clip.create_model(
+            model, pretrained=weights, force_quick_gelu=quick_gelu, require_pretrained=True
+        )
+    except Exception as error:  # the hub client, the file readers and open_clip raise their own
+        raise UserError(f"cannot load {model} {weights or ''}: {_first_line(error)}") from error
+
+
+def _torchscript_weights(path: str) -> dict[str, Tensor]:
+    """The parameters of OpenAI's archives, which are half precision and carry three sizes."""
+    others = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+    state = torch.jit.load(path, map_location="cpu").state_dict()
+    return {name: tensor.float() for name, tensor in state.items() if name not in others}
+
+
+def _check_vision(built: nn.Module, model: str) -> None:
+    visual = getattr(built, "visual", None)
+    if not isinstance(visual, VisionTransformer):
+        raise UserError(f"{model} is not one of open_clip's own ViTs, which is what this needs")
+    if visual.attn_pool is not None or visual.pool_type != "tok" or visual.proj is None:
+        raise UserError(f"{model} does not embed images by a class token, which is what this needs")
+    if visual.patch_size[0] != visual.patch_size[1]:
+        raise UserError(f"{model} has patches that are not square")
+
+
+def _needs_quick_gelu(model: str, weights: str) -> bool:
+    if Path(weights).is_file():
+        return _is_torchscript(weights)  # only OpenAI ever gave CLIP away in this form
+    return bool((get_pretrained_cfg(model, weights) or {}).get("quick_gelu"))
+
+
+def _is_torchscript(path: str) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+def _fingerprint(model: nn.Module) -> str:
+    digest = xxhash.xxh3_128()
+    digest.update(str(model.visual.transformer.resblocks[0].mlp.gelu).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

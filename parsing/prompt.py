@@ -1,0 +1,243 @@
+"""The prompt: rules and examples from `prompts/NAME.yaml`, as text and as token ids.
+
+Rules and examples come first and are the same for every caption, so that prefix caching pays for
+them once. The caption is turned into tokens apart from the text around it, with the tokenizer's
+special tokens switched off: whatever a caption says, it can't end its own turn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import regex
+import yaml
+
+from parsing.errors import UserError
+from parsing.grounding import Form, answer_regex, clean, write_answer
+
+FOLDER = Path(__file__).resolve().parents[1] / "prompts"
+
+VICUNA_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+_HERE = "\ue000"  # a private character: stands where the caption goes while text is laid out
+
+
+@dataclass(frozen=True)
+class Example:
+    """A caption and the answer expected of the model, as text."""
+
+    caption: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is shown besides the caption.
+
+    Attributes:
+        rules: what to list and what to leave out.
+        examples: captions with their answers, in the order shown.
+        form: how an answer is written.
+        caption_label, answer_label: what stands before a caption and before an answer.
+        notes: for the reader; never shown to the model and not part of the hash.
+    """
+
+    rules: str
+    examples: tuple[Example, ...]
+    form: Form
+    caption_label: str = "Caption:"
+    answer_label: str = "Tags:"
+    notes: str = ""
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of everything that the model is shown, in hex."""
+        content = asdict(self)
+        del content["notes"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def load_prompt(name_or_path: str) -> Prompt:
+    """Reads `prompts/NAME.yaml`, or the YAML file at a path.
+
+    Raises:
+        UserError: there is no such file, or it isn't a prompt; the sentence names the file and
+            what is wrong.
+    """
+    bare = Path(name_or_path).name == name_or_path and not name_or_path.endswith((".yaml", ".yml"))
+    path = FOLDER / f"{name_or_path}.yaml" if bare else Path(name_or_path)
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
+        raise UserError(f"there is no prompt {path} (prompts here: {known})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the prompt {path}: {error}") from error
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"the prompt {path} is not YAML: {reason}") from error
+    try:
+        return _prompt(data)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the prompt {path} is not valid: {error}") from error
+
+
+def _prompt(data: Any) -> Prompt:
+    if not isinstance(data, dict):
+        raise ValueError("it must be a mapping with `rules` and `examples`")
+    known = {field.name for field in fields(Prompt)}
+    if unknown := sorted(map(str, set(data) - known)):
+        raise ValueError(f"unknown key `{unknown[0]}` (keys: {', '.join(sorted(known))})")
+    form_data = data.get("form") or {}
+    if not isinstance(form_data, dict) or not all(isinstance(v, str) for v in form_data.values()):
+        raise ValueError("`form` must be a mapping of names to text")
+    if unknown := sorted(map(str, set(form_data) - {field.name for field in fields(Form)})):
+        raise ValueError(f"unknown key `{unknown[0]}` in `form`")
+    form = Form(**form_data)
+    texts = {
+        key: data[key] for key in ("rules", "caption_label", "answer_label", "notes") if key in data
+    }
+    for key, text in texts.items():
+        if not isinstance(text, str):
+            raise ValueError(f"`{key}` must be text")
+    if not texts.get("rules", "").strip():
+        raise ValueError("`rules` is missing")
+    examples = data.get("examples")
+    if not isinstance(examples, list) or not examples:
+        raise ValueError("`examples` must be a list of captions with their tags")
+    texts["rules"] = texts["rules"].strip()
+    return Prompt(examples=tuple(_example(e, form) for e in examples), form=form, **texts)
+
+
+def _example(data: Any, form: Form) -> Example:
+    """Reads `caption: ...` with `tags: {object: [attribute, ...], ...}`."""
+    caption = data.get("caption") if isinstance(data, dict) else None
+    if not isinstance(caption, str) or set(data) != {"caption", "tags"}:
+        raise ValueError("every example must have a `caption` and `tags`")
+    tags = data["tags"] or {}
+    if not isinstance(tags, dict):
+        raise ValueError(
+            f"the tags of the example {caption!r} must be a mapping of objects to attributes"
+        )
+    items = [
+        (name, [adjectives] if isinstance(adjectives, str) else adjectives or [])
+        for name, adjectives in tags.items()
+    ]
+    for text in (text for name, adjectives in items for text in (name, *adjectives)):
+        if not isinstance(text, str):  # YAML takes a bare no, on or 2 for something else
+            raise ValueError(f"put quotes around {str(text).lower()} in the example {caption!r}")
+    answer = write_answer(items, form)
+    expression = answer_regex(caption, form)
+    if expression is None or not regex.fullmatch(expression, answer):
+        raise ValueError(
+            f"the tags of the example {caption!r} must be words of its caption, in the caption's order"
+        )
+    return Example(clean(caption), answer)
+
+
+class PromptTokens:
+    """Lays a prompt out for one tokenizer.
+
+    Args:
+        prompt: rules, examples and form.
+        tokenizer: a fast Hugging Face tokenizer.
+        conversation: None for the tokenizer's own chat template, or plain completion where it has
+            none; "vicuna" for the conversation of Vicuna v1.1; "plain" for plain completion.
+
+    Attributes:
+        prefix: token ids, the same for every caption.
+        stop: strings that end an answer, besides the model's own end of a turn.
+
+    Raises:
+        UserError: an unknown conversation, or a chat template that can't lay out a caption.
+    """
+
+    def __init__(self, prompt: Prompt, tokenizer: Any, conversation: str | None = None):
+        self.prompt, self.tokenizer = prompt, tokenizer
+        if conversation is None:
+            conversation = "template" if tokenizer.chat_template else "plain"
+        if conversation not in _LAYOUTS:
+            raise UserError(f"unknown conversation {conversation} (known: {', '.join(_LAYOUTS)})")
+        layout = _LAYOUTS[conversation](prompt, tokenizer)
+        if layout.count(_HERE) != 1:
+            raise UserError(
+                "the chat template of the model does not carry the caption over as it is"
+            )
+        before, after = layout.split(_HERE)
+        self._before, self._after = before.removesuffix(" "), after
+        # A chat template writes its own first token; elsewhere the tokenizer knows whether it has one.
+        self.prefix: list[int] = tokenizer.encode(
+            self._before, add_special_tokens=conversation != "template"
+        )
+        self._suffix = self._continue(after, special=True)
+        self.stop = ["\n"]
+
+    def render(self, caption: str) -> list[int]:
+        """Token ids of the whole prompt for one caption, a list of int."""
+        return self.prefix + self._caption(caption) + self._suffix
+
+    def text(self, caption: str) -> str:
+        """The same as text, to be read by a person."""
+        return f"{self._before} {clean(caption)}{self._after}"
+
+    def caption_tokens(self, caption: str) -> int:
+        """How many tokens the caption itself takes."""
+        return len(self._caption(caption))
+
+    def _caption(self, caption: str) -> list[int]:
+        return self._continue(f" {clean(caption)}", special=False)
+
+    def _continue(self, text: str, special: bool) -> list[int]:
+        """Token ids of text that goes on after other text: sentencepiece puts a space at a start."""
+        anchor = self._encode(":", special=False)
+        ids = self._encode(f":{text}", special=special)
+        if ids[: len(anchor)] == anchor:
+            return ids[len(anchor) :]
+        return self._encode(text, special=special)
+
+    def _encode(self, text: str, special: bool) -> list[int]:
+        return self.tokenizer.encode(
+            text, add_special_tokens=False, split_special_tokens=not special
+        )
+
+
+def _turns(prompt: Prompt) -> list[tuple[str, str]]:
+    """(caption, answer) with their labels; the last answer is only its label."""
+    shown = [
+        (f"{prompt.caption_label} {e.caption}", f"{prompt.answer_label}{e.answer}")
+        for e in prompt.examples
+    ]
+    return [*shown, (f"{prompt.caption_label} {_HERE}", prompt.answer_label)]
+
+
+def _template(prompt: Prompt, tokenizer: Any) -> str:
+    # The rules open the first turn: not every template has a place for a system message.
+    messages = []
+    for caption, answer in _turns(prompt):
+        messages += [{"role": "user", "content": caption}, {"role": "assistant", "content": answer}]
+    messages[0]["content"] = f"{prompt.rules}\n\n{messages[0]['content']}"
+    label = messages.pop()["content"]
+    return (
+        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) + label
+    )
+
+
+def _vicuna(prompt: Prompt, tokenizer: Any) -> str:
+    end = tokenizer.eos_token or "</s>"
+    turns = [f"USER: {caption} ASSISTANT: {answer}" for caption, answer in _turns(prompt)]
+    turns[0] = turns[0].replace("USER: ", f"USER: {prompt.rules}\n\n", 1)
+    return f"{VICUNA_SYSTEM} {end.join(turns)}"
+
+
+def _plain(prompt: Prompt, tokenizer: Any) -> str:
+    blocks = [f"{caption}\n{answer}" for caption, answer in _turns(prompt)]
+    return "\n\n".join([prompt.rules, *blocks])
+
+
+_LAYOUTS = {"template": _template, "vicuna": _vicuna, "plain": _plain}

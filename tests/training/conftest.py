@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import open_clip
@@ -69,3 +70,15 @@ def tiny(tiny_folder: Path) -> Clip:
 @pytest.fixture
 def images() -> torch.Tensor:
     return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def free_port():
+    """A function that gives a TCP port of this machine that nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as server:
+            server.bind(("127.0.0.1", 0))
+            return server.getsockname()[1]
+
+    return find

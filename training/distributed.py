@@ -1,0 +1,89 @@
+"""The few things that ranks say to each other. Alone, each of them does nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+PATIENCE = timedelta(hours=2)  # ranks wait while the first one indexes images and embeds tags
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+@contextlib.contextmanager
+def process_group() -> Iterator[torch.device]:
+    """Joins the group that `torchrun` announces in the environment, if any, and leaves it again.
+
+    Yields:
+        this rank's device: its own GPU (nccl), else the CPU (gloo).
+    """
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    on_gpu = torch.cuda.is_available()
+    device = torch.device("cuda", local) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    if "RANK" not in os.environ:
+        yield device
+        return
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """The sum of a tensor over ranks, in place; the same shape everywhere, no gradient."""
+    if world_size() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def gather_rows(x: Tensor) -> Tensor:
+    """The rows of all ranks, in the order of ranks: (b, ...) on each to (world * b, ...).
+
+    The gradient flows back: what every rank's loss asks of these rows is summed. Every rank has
+    the same number of rows.
+    """
+    return _GatherRows.apply(x) if world_size() > 1 else x
+
+
+def gather_ragged(x: Tensor) -> list[Tensor]:
+    """One tensor of integers of shape (n,) from every rank, where n differs; no gradient."""
+    if world_size() == 1:
+        return [x]
+    sizes = [torch.empty(1, dtype=torch.int64, device=x.device) for _ in range(world_size())]
+    dist.all_gather(sizes, torch.tensor([len(x)], device=x.device))
+    longest = max(int(size) for size in sizes)
+    padded = x.new_zeros(longest)
+    padded[: len(x)] = x
+    gathered = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(gathered, padded)
+    return [part[: int(size)] for part, size in zip(gathered, sizes, strict=True)]
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        x = x.contiguous()
+        gathered = [torch.empty_like(x) for _ in range(world_size())]
+        dist.all_gather(gathered, x)
+        return torch.cat(gathered)
+
+    @staticmethod
+    def backward(ctx, by_gathered):
+        by_gathered = by_gathered.contiguous()
+        dist.all_reduce(by_gathered)
+        return by_gathered.chunk(world_size())[rank()]

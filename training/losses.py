@@ -1,0 +1,264 @@
+"""The paper's losses, and those it compares them with.
+
+With unit vectors v_i for image i and t_j for tag j, a learnable temperature T and the set P_i of
+the image's tags (TagAlign, arXiv 2312.14149):
+
+    p_ij = exp(v_i.t_j / T) / sum_k exp(v_i.t_k / T)                                    (Eq. 1)
+    L_tag = mean_i -sum_{j in P_i} log(p_ij) / |P_i|,  over images with a tag           (Eq. 2)
+    p_ij = f_j exp(v_i.t_j / T) / sum_k f_k exp(v_i.t_k / T),  f_j tag j's frequency    (Eq. 4)
+    L_itc = batch-wise InfoNCE between images and their captions                        (Eq. 5)
+    L = w_tag * L_tag + w_itc * L_itc                                                   (Eq. 6)
+
+No loss builds an image-by-tag label matrix; see `tag_scores.py`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.distributed import gather_ragged, gather_rows, rank
+from training.tag_scores import Positives, pairwise_loss, softmax_loss
+
+TEMPERATURE = 0.07
+MAX_SCALE = 100.0
+
+BALANCED, SOFTMAX, WEIGHTED, FOCAL, ASYMMETRIC = (
+    "balanced",
+    "softmax",
+    "weighted",
+    "focal",
+    "asymmetric",
+)
+GROUPVIT = "groupvit"
+TAG_LOSSES = (BALANCED, SOFTMAX, WEIGHTED, FOCAL, ASYMMETRIC, GROUPVIT)
+
+
+class Temperature(nn.Module):
+    """A learnable temperature; calling it gives the scale 1 / T, at most 100, shape ()."""
+
+    def __init__(self, initial: float = TEMPERATURE):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / initial)))
+
+    def forward(self) -> Tensor:
+        return self.log_scale.exp().clamp(max=MAX_SCALE)
+
+
+class TagLoss(nn.Module):
+    """Multi-tag classification: Eq. 1-2, Eq. 4 (the default), or one of Table 6's alternatives.
+
+    | kind | per image, x_j = v.t_j / T |
+    |---|---|
+    | balanced | Eq. 4 and 2 |
+    | softmax | Eq. 1 and 2 |
+    | weighted | Eq. 1 and 2 with tag j's term times w_j = mean(f) / f_j |
+    | focal | sigmoid focal loss (arXiv 1708.02002), alpha 0.25, gamma 2, over all tags, by abs(P) |
+    | asymmetric | ASL (arXiv 2009.14119), gammas 0 and 4, margin 0.05, over all tags, by abs(P) |
+
+    Args:
+        kind: a key of the table.
+        frequencies: f, shape (T,), all positive.
+        groups: int64 of shape (T,), which softmax a tag belongs to (0, 1, ...); None puts all in one.
+            The loss is then the mean of the groups' losses.
+
+    Raises:
+        ValueError: an unknown kind or a frequency that is not positive.
+    """
+
+    def __init__(self, kind: str, frequencies: Tensor, groups: Tensor | None = None):
+        super().__init__()
+        if kind not in TAG_LOSSES or kind == GROUPVIT:
+            raise ValueError(f"no tag loss is called '{kind}'")
+        if not (frequencies > 0).all():
+            raise ValueError("every tag needs a frequency above zero")
+        self.kind = kind
+        self.temperature = Temperature()
+        if groups is None:
+            groups = torch.zeros(len(frequencies), dtype=torch.int64)
+        self.num_groups = int(groups.max()) + 1 if len(groups) else 1
+        members = [(groups == g).nonzero().flatten() for g in range(self.num_groups)]
+        for g, ids in enumerate(members):
+            self.register_buffer(f"_ids_{g}", ids, persistent=False)
+            new_id = torch.full((len(groups),), -1).index_copy_(0, ids, torch.arange(len(ids)))
+            self.register_buffer(f"_new_id_{g}", new_id, persistent=False)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def groups(self, positives: Positives) -> list[Positives]:
+        """The positives of each softmax, by the tags' ids within it."""
+        if self.num_groups == 1:
+            return [positives]
+        return [positives.renumbered(getattr(self, f"_new_id_{g}")) for g in range(self.num_groups)]
+
+    def images(self, positives: Positives) -> Tensor:
+        """How many images have a tag in each softmax: the denominators of Eq. 2, shape (groups,)."""
+        return torch.stack([(p.counts > 0).sum() for p in self.groups(positives)])
+
+    def forward(
+        self, images: Tensor, tags: Tensor, positives: Positives, denominators: Tensor | None = None
+    ) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            images: features of shape (B, D), of any length.
+            tags: unit vectors of shape (T, D); they take no gradient.
+            positives: of the B images.
+            denominators: what each group's sum over images is divided by, shape (groups,): for a
+                batch that is one part of a larger one. None takes this batch's own.
+
+        Returns:
+            shape (); 0 for a batch without tags.
+        """
+        if denominators is None:
+            denominators = self.images(positives)
+        with torch.autocast(images.device.type, enabled=False):
+            dtype = torch.promote_types(images.dtype, torch.float32)
+            v = F.normalize(images.to(dtype), dim=-1)
+            scale = self.temperature().to(dtype)
+            total = v.sum() * 0
+            for g, positives_of_group in enumerate(self.groups(positives)):
+                ids = getattr(self, f"_ids_{g}")
+                whole = self.num_groups == 1
+                tags_of_group = (tags if whole else tags[ids]).to(dtype)
+                frequencies = (self.frequencies if whole else self.frequencies[ids]).to(dtype)
+                if len(positives_of_group.cols):
+                    loss = self._sum(v, scale, tags_of_group, positives_of_group, frequencies)
+                    total = total + loss / denominators[g].clamp(min=1)
+            return total / self.num_groups
+
+    def _sum(
+        self, v: Tensor, scale: Tensor, tags: Tensor, positives: Positives, frequencies: Tensor
+    ) -> Tensor:
+        positives, kept = positives.without_empty()
+        v = v[kept]
+        share = 1 / positives.counts.to(v.dtype)  # the L1 norm of each image's label is one
+        if self.kind == FOCAL:
+            return pairwise_loss(v, scale, tags, positives, share, focal_positive, focal_negative)
+        if self.kind == ASYMMETRIC:
+            return pairwise_loss(
+                v, scale, tags, positives, share, asymmetric_positive, asymmetric_negative
+            )
+        values, bias = share[positives.rows], torch.zeros_like(frequencies)
+        if self.kind == BALANCED:
+            bias = frequencies.log()
+        elif self.kind == WEIGHTED:
+            values = values * (frequencies.mean() / frequencies)[positives.cols]
+        return softmax_loss(v, scale, tags, positives, values, bias)
+
+
+def focal_positive(x: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """-alpha (1 - p)^gamma log p, p = sigmoid(x) (arXiv 1708.02002, Eq. 5)."""
+    return -alpha * (gamma * F.logsigmoid(-x)).exp() * F.logsigmoid(x)
+
+
+def focal_negative(x: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """-(1 - alpha) p^gamma log(1 - p)."""
+    return -(1 - alpha) * (gamma * F.logsigmoid(x)).exp() * F.logsigmoid(-x)
+
+
+def asymmetric_positive(x: Tensor) -> Tensor:
+    """-(1 - p)^0 log p, p = sigmoid(x) (arXiv 2009.14119, gamma+ = 0)."""
+    return -F.logsigmoid(x)
+
+
+def asymmetric_negative(x: Tensor, gamma: float = 4.0, margin: float = 0.05) -> Tensor:
+    """-p_m^gamma log(1 - p_m), p_m = max(p - margin, 0)."""
+    shifted = (x.sigmoid() - margin).clamp(min=0)
+    return -shifted.pow(gamma) * torch.log1p(-shifted)
+
+
+class ImageTextLoss(nn.Module):
+    """Eq. 5: InfoNCE between the images and the captions of a batch, both ways, over all ranks.
+
+    mean over images of -log exp(v_i.c_i / T) / sum_j exp(v_i.c_j / T), the same with images and
+    captions exchanged, and the mean of the two. Its temperature is its own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperature = Temperature()
+
+    def forward(self, images: Tensor, texts: Tensor) -> Tensor:
+        """The loss of this rank's images among all ranks' captions, and the other way round.
+
+        Args:
+            images: features of shape (B, D), the same B on every rank.
+            texts: features of their captions, shape (B, D).
+
+        Returns:
+            shape (); its mean over ranks is the loss of the whole batch.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            dtype = torch.promote_types(images.dtype, torch.float32)
+            images = F.normalize(images.to(dtype), dim=-1)
+            texts = F.normalize(texts.to(dtype), dim=-1)
+            scale = self.temperature().to(dtype)
+            own = torch.arange(len(images), device=images.device) + len(images) * rank()
+            by_image = F.cross_entropy(scale * images @ gather_rows(texts).T, own)
+            by_text = F.cross_entropy(scale * texts @ gather_rows(images).T, own)
+            return (by_image + by_text) / 2
+
+
+class MultiLabelContrastiveLoss(nn.Module):
+    """GroupViT's multi-label contrastive loss (arXiv 2202.11094), for section 3.2.
+
+    Every image brings its own tags into the batch, and an image's tags are told from the tags of
+    the other images instead of from the whole vocabulary:
+
+        L(I->T) = mean_i -log sum_{m in P_i} exp(v_i.t_m / T) / sum_j sum_{m in P_j} exp(v_i.t_m / T)
+        L(T->I) = mean_i mean_{m in P_i} -log exp(v_i.t_m / T) / sum_j exp(v_j.t_m / T)
+
+    and their sum, over images with a tag. GroupViT draws three nouns of each caption; here an image
+    brings all its tags, so M differs between images, and the second mean is over each image's own.
+    """
+
+    num_groups = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperature = Temperature()
+
+    def images(self, positives: Positives) -> Tensor:
+        """How many images have a tag, shape (1,)."""
+        return (positives.counts > 0).sum().reshape(1)
+
+    def forward(
+        self, images: Tensor, tags: Tensor, positives: Positives, denominators: Tensor | None = None
+    ) -> Tensor:
+        """As `TagLoss.forward`; images of the other ranks and their tags are part of the batch."""
+        if denominators is None:
+            denominators = self.images(positives)
+        with torch.autocast(images.device.type, enabled=False):
+            dtype = torch.promote_types(images.dtype, torch.float32)
+            v = F.normalize(images.to(dtype), dim=-1)
+            tags = tags.to(dtype)
+            scale = self.temperature().to(dtype)
+            parts = gather_ragged(positives.cols)
+            first = sum(len(part) for part in parts[: rank()])
+            all_v, in_batch = gather_rows(v), tags[torch.cat(parts)]
+
+            rows, counts = positives.rows, positives.counts
+            x = scale * v @ in_batch.T  # (B, all tags of the batch)
+            chosen = x[rows, torch.arange(len(rows), device=x.device) + first]
+            own = _logsumexp_by_row(chosen, rows, len(v))
+            everyone = x.logsumexp(dim=1) if x.shape[1] else torch.zeros_like(own)
+            has_tag = counts > 0
+            to_tags = torch.where(has_tag, everyone - own, torch.zeros_like(own)).sum()
+
+            y = scale * tags[positives.cols] @ all_v.T  # (own tags, all images)
+            picked = y.gather(1, (rows + len(v) * rank()).unsqueeze(1)).squeeze(1)
+            each = (y.logsumexp(dim=1) - picked) / counts[rows]
+            return (to_tags + each.sum() + all_v.sum() * 0) / denominators[0].clamp(min=1)
+
+
+def _logsumexp_by_row(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:
+    """log sum exp of the values of each row, shape (num_rows,); 0 for a row without values."""
+    top = values.new_full((num_rows,), -math.inf)
+    top = top.scatter_reduce(0, rows, values.detach(), "amax")
+    top = torch.where(top.isfinite(), top, torch.zeros_like(top))
+    sums = values.new_zeros(num_rows).index_add(0, rows, (values - top[rows]).exp())
+    empty = sums == 0
+    return torch.where(empty, torch.zeros_like(sums), torch.where(empty, 1.0, sums).log() + top)

@@ -1,5 +1,9 @@
 """One streaming pass over the input: unique caption shards, and the index from key to caption.
 
+    captions/part-000000.parquet ...   schema `CAPTIONS`, a fixed number of rows each
+    captions/done.json                 what the pass read and counted; its presence ends the pass
+    index/part-000000.parquet ...      schema `INDEX`, one row per image, in the input's order
+
 Memory is bounded by the set of hashes of the captions seen so far, 24 bytes each (288 MB for
 CC12M), plus a batch of rows. Ids are given in the order of first appearance, so the same input
 always makes the same shards.
@@ -8,15 +12,16 @@ always makes the same shards.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
 from parsing.errors import UserError
-from parsing.readers import Row
+from parsing.readers import Row, Source
 from parsing.storage import Folder
 
 CAPTIONS = pa.schema(
@@ -35,6 +40,30 @@ INDEX = pa.schema(
 DONE = "done.json"
 BATCH_ROWS = 65_536
 INDEX_ROWS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which captions of the input a run takes.
+
+    Attributes:
+        limit: stop after this many unique captions; None takes all.
+        sample: keep this share of the unique captions, in (0, 1], chosen by their hash: the same
+            captions in every run and in every order of the input.
+        shard_size: unique captions per shard, the unit of work, of retry and of commit.
+    """
+
+    limit: int | None = None
+    sample: float | None = None
+    shard_size: int = 2_000
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"--limit must be at least 1, not {self.limit}")
+        if self.sample is not None and not 0 < self.sample <= 1:
+            raise UserError(f"--sample is a share between 0 and 1, not {self.sample:g}")
+        if self.shard_size < 1:
+            raise UserError(f"--shard-size must be at least 1, not {self.shard_size}")
 
 
 @dataclass(frozen=True)
@@ -100,8 +129,104 @@ def _sorted_run(high: np.ndarray, low: np.ndarray, ids: np.ndarray):
 
 def hash_captions(captions: list[str]) -> np.ndarray:
     """128-bit xxh3 of each caption as uint64 of shape (n, 2); the same on every machine."""
-    digests = b"".join(map(xxhash.xxh3_128_digest, captions))
+    digests = b"".join(xxhash.xxh3_128_digest(text.encode()) for text in captions)
     return np.frombuffer(digests, dtype=">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def write_caption_shards(
+    folder: Folder,
+    source: Source,
+    selection: Selection,
+    watch: Callable[[int], None] = lambda images: None,
+) -> Counts:
+    """Makes the caption shards and the index of a run; where they are made already, counts them.
+
+    An interrupted pass begins anew and writes the same files again.
+
+    Args:
+        folder: the run's folder.
+        watch: called with the number of images so far after every batch; may raise to stop.
+
+    Raises:
+        UserError: the folder holds the captions of another input; the input cannot be read, or
+            holds no caption.
+    """
+    captions, index = folder.sub("captions"), folder.sub("index")
+    wanted = {"input": source.identity(), **asdict(selection)}
+    if captions.exists(DONE):
+        done = captions.read_json(DONE)
+        _check_same_input(folder, done["selection"], wanted)
+        return Counts(**done["counts"])
+    captions.make()
+    index.make()
+    writer = _ShardWriter(captions, selection.shard_size)
+    images = malformed = index_parts = 0
+    pending: list[pa.Table] = []
+    for rows, ids, fresh in unique_captions(source.rows(), selection.limit, selection.sample):
+        first = [row for row, new in zip(rows, fresh.tolist(), strict=True) if new]
+        malformed += sum(row.problem is not None for row in first)
+        writer.add(first)
+        pending.append(pa.table([[row.key for row in rows], ids], schema=INDEX))
+        images += len(rows)
+        if sum(map(len, pending)) >= INDEX_ROWS:
+            index.write_table(part_name(index_parts), pa.concat_tables(pending))
+            index_parts, pending = index_parts + 1, []
+        watch(images)
+    if pending:
+        index.write_table(part_name(index_parts), pa.concat_tables(pending))
+    writer.finish()
+    if not writer.captions:
+        raise UserError(f"there are no captions in {', '.join(source.paths)}")
+    counts = Counts(images, writer.captions, malformed, writer.shards)
+    captions.write_json(DONE, {"counts": asdict(counts), "selection": wanted})
+    return counts
+
+
+def part_name(number: int, ending: str = "parquet") -> str:
+    """`part-000012.parquet`: the name of a shard's file in every folder of a run."""
+    return f"part-{number:06d}.{ending}"
+
+
+def read_shard(captions: Folder, number: int) -> pa.Table:
+    """One caption shard, schema `CAPTIONS`."""
+    return captions.read_table(part_name(number))
+
+
+class _ShardWriter:
+    """Cuts a stream of unique captions into shards of one size; ids count up from 0."""
+
+    def __init__(self, folder: Folder, size: int) -> None:
+        self.captions = self.shards = 0
+        self._folder, self._size = folder, size
+        self._waiting: list[Row] = []
+
+    def add(self, rows: list[Row]) -> None:
+        self._waiting += rows
+        while len(self._waiting) >= self._size:
+            self._write(self._waiting[: self._size])
+            self._waiting = self._waiting[self._size :]
+
+    def finish(self) -> None:
+        if self._waiting:
+            self._write(self._waiting)
+
+    def _write(self, rows: list[Row]) -> None:
+        ids = np.arange(self.captions, self.captions + len(rows))
+        texts, problems = [row.caption for row in rows], [row.problem for row in rows]
+        table = pa.table([ids, texts, problems], schema=CAPTIONS)
+        self._folder.write_table(part_name(self.shards), table)
+        self.captions += len(rows)
+        self.shards += 1
+
+
+def _check_same_input(folder: Folder, made: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for name, value in wanted.items():
+        if made.get(name) != value:
+            flag = "the input files" if name == "input" else f"--{name.replace('_', '-')}"
+            raise UserError(
+                f"{folder.url} was begun with other captions ({flag} differs): "
+                "give the same again, or another --output"
+            )
 
 
 def unique_captions(
@@ -111,21 +236,22 @@ def unique_captions(
 
     Args:
         rows: the input; a row with a problem is a caption of its own.
-        limit: stop after this many unique captions.
-        sample: keep this share of the unique captions, in (0, 1), chosen by their hash: the same
-            captions in every run and every order of the input.
+        limit, sample: as in `Selection`.
 
     Yields:
         (rows kept, int64 ids of shape (n,), bool mask of shape (n,): first appearance).
     """
     seen, next_id = SeenCaptions(), 0
-    for batch in itertools.batched_rows(rows) if False else _batches(rows):
+    iterator = iter(rows)
+    # A small limit must not wait for a whole batch of a slow source.
+    size = BATCH_ROWS if limit is None else min(BATCH_ROWS, 2 * limit)
+    while batch := list(itertools.islice(iterator, size)):
         # A malformed row keeps its place: hashing its key and problem too makes it unique.
         texts = [r.caption if r.problem is None else f"{r.key}\0{r.problem}" for r in batch]
         hashes = hash_captions(texts)
-        if sample is not None:
+        if sample is not None and sample < 1:
             keep = hashes[:, 1] < np.uint64(int(sample * 2**64))
-            batch = [row for row, kept in zip(batch, keep, strict=True) if kept]
+            batch = list(itertools.compress(batch, keep.tolist()))
             hashes = hashes[keep]
         ids = seen.find(hashes)
         fresh = np.zeros(len(batch), dtype=bool)
@@ -142,15 +268,9 @@ def unique_captions(
         next_id += len(unique)
         if limit is not None and next_id > limit:
             inside = ids < limit
-            batch = [row for row, kept in zip(batch, inside, strict=True) if kept]
+            batch = list(itertools.compress(batch, inside.tolist()))
             ids, fresh = ids[inside], fresh[inside]
         if batch:
             yield batch, ids, fresh
         if limit is not None and next_id >= limit:
             return
-
-
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    iterator = iter(rows)
-    while batch := list(itertools.islice(iterator, BATCH_ROWS)):
-        yield batch

@@ -34,11 +34,11 @@ class Resources:
     """What one parser holds for as long as it lives.
 
     Attributes:
-        cpus: logical cores that Ray sets aside.
+        cpus: logical cores that Ray sets aside; None takes all of the smallest node.
         gpus: GPUs of one node.
     """
 
-    cpus: float = 1
+    cpus: float | None = 1
     gpus: int = 0
 
 

@@ -174,10 +174,14 @@ def _read_jsonl(path: str, source: Source) -> Iterator[Row]:
             try:
                 record = json.loads(line)
             except UnicodeDecodeError:
-                yield Row(fallback, line.decode("utf-8", "replace").strip(), f"line {number}: not UTF-8")
+                yield Row(
+                    fallback, line.decode("utf-8", "replace").strip(), f"line {number}: not UTF-8"
+                )
                 continue
             except ValueError:
-                yield Row(fallback, line.decode("utf-8", "replace").strip(), f"line {number}: not JSON")
+                yield Row(
+                    fallback, line.decode("utf-8", "replace").strip(), f"line {number}: not JSON"
+                )
                 continue
             if not isinstance(record, dict):
                 yield Row(fallback, line.decode().strip(), f"line {number}: not a JSON object")
@@ -266,7 +270,7 @@ def _read_hub(path: str, source: Source) -> Iterator[Row]:
 def _from_record(record: dict[str, Any], source: Source, fallback: str, where: str) -> Row:
     names = (source.caption_column,) if source.caption_column else CAPTION_COLUMNS
     keys = (source.key_column,) if source.key_column else KEY_COLUMNS
-    key = next((str(record[k]) for k in keys if record.get(k) is not None), fallback)
+    key = next((_clean(str(record[k])) for k in keys if record.get(k) is not None), fallback)
     found = next((n for n in names if n in record), None)
     if found is None:
         return Row(key, "", f"{where}: no field {' or '.join(names)}")
@@ -274,8 +278,13 @@ def _from_record(record: dict[str, Any], source: Source, fallback: str, where: s
     if text is None:
         return Row(key, "")
     if not isinstance(text, str):
-        return Row(key, str(text), f"{where}: the field {found} is not text")
-    return Row(key, text)
+        return Row(key, _clean(str(text)), f"{where}: the field {found} is not text")
+    return Row(key, _clean(text))
+
+
+def _clean(text: str) -> str:
+    """JSON can hold half a surrogate pair, which no file can: it becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _column(
@@ -292,12 +301,16 @@ def _column(
         raise UserError(f"{path} has no column '{wanted}' (it has {', '.join(names)}): see {flag}")
     found = next((name for name in usual if name in names), None)
     if found is None and not optional:
-        raise UserError(f"no usual caption column in {path} (it has {', '.join(names)}): give {flag}")
+        raise UserError(
+            f"no usual caption column in {path} (it has {', '.join(names)}): give {flag}"
+        )
     return found
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
 
 
 _READERS: dict[str, Callable[[str, Source], Iterator[Row]]] = {

@@ -25,5 +25,7 @@ def shared() -> Path:
     """The folder of real captions, images and gold tags that lies beside some checkouts."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"needs the real data in {folder.parent.name}/{folder.name}, which is absent here")
+        pytest.skip(
+            f"needs the real data in {folder.parent.name}/{folder.name}, which is absent here"
+        )
     return folder

@@ -1,0 +1,94 @@
+"""`--dry-run`: the prompt as the model would see it, its tokens, and what a run would take."""
+
+from __future__ import annotations
+
+import itertools
+from statistics import mean
+
+from parsing.captions import Selection, unique_captions
+from parsing.llm_parser import LLMConfig
+from parsing.parser import ParserConfig
+from parsing.progress import duration
+from parsing.prompt import PromptTokens
+from parsing.readers import Source
+from parsing.worker import screen
+
+SHOWN = 3
+COUNTED = 2_000  # captions whose tokens are counted for the estimate
+# Floating-point operations a second that prefill reaches on one device, and bytes a second that
+# decoding reads: an A100-80G at 40% and 70% of its data sheet, and 2 cores with AVX-512.
+GPU_FLOPS, GPU_BYTES = 312e12 * 0.4, 2.0e12 * 0.7
+CPU_FLOPS, CPU_BYTES = 0.25e12, 10e9
+
+
+def dry_run(source: Source, selection: Selection, config: ParserConfig) -> str:
+    """The report; parses nothing and starts no cluster.
+
+    Raises:
+        UserError: as the run itself would, for the input and the model's tokenizer.
+    """
+    captions = _captions(source, selection)
+    head = list(itertools.islice(captions, COUNTED))
+    total = len(head) + sum(1 for _ in captions)
+    lines = [f"{total:,} unique captions, {-(-total // selection.shard_size):,} shards"]
+    if not isinstance(config, LLMConfig):
+        shown = "\n".join(head[:SHOWN])
+        return "\n".join([*lines, f"parser {config.name}: no prompt; the first captions:", shown])
+    config.check()
+    tokens = config.tokens()
+    for caption in head[:SHOWN]:
+        own = len(tokens.render(caption)) - len(tokens.prefix)
+        lines += [
+            f"--- {len(tokens.prefix)} shared tokens and {own} of its own",
+            tokens.text(caption),
+        ]
+    return "\n".join([*lines, "---", *_estimate(config, tokens, head, total)])
+
+
+def _captions(source: Source, selection: Selection):
+    for rows, _, fresh in unique_captions(source.rows(), selection.limit, selection.sample):
+        for row, new in zip(rows, fresh.tolist(), strict=True):
+            if new and screen(row.caption, row.problem) is None:
+                yield row.caption
+
+
+def _estimate(config: LLMConfig, tokens: PromptTokens, head: list[str], total: int) -> list[str]:
+    """Arithmetic, not a measurement: two operations a weight and prompt token; every weight is
+    read once for a step that writes one token of each answer in the making."""
+    if not head:
+        return ["no caption to parse"]
+    own = mean(len(tokens.render(caption)) - len(tokens.prefix) for caption in head)
+    out = mean(len(tokens.tokenizer.encode(e.answer)) for e in tokens.prompt.examples)
+    lines = [
+        f"{own:.1f} prompt tokens a caption beside the shared ones, {total * own / 1e6:,.2f} M in all",
+        f"about {out:.0f} tokens out a caption (as in the prompt's examples)",
+    ]
+    weights = _weights(config)
+    if weights is None:
+        return [*lines, "no estimate of time: the model's size is not known here"]
+    devices = config.model.tensor_parallel
+    flops, bandwidth = (GPU_FLOPS, GPU_BYTES) if config.gpu else (CPU_FLOPS, CPU_BYTES)
+    prefill = 2 * weights * (own + out) / (flops * devices)
+    decode = 2 * weights * out / (bandwidth * devices) / config.batch
+    rate = 1 / (prefill + decode)
+    device = "GPU" if config.gpu else "CPU engine"
+    hours = total / rate / 3600
+    lines.append(
+        f"estimate by arithmetic, {weights / 1e9:.2f} B weights: {rate:,.0f} captions/s an engine, "
+        f"{duration(total / rate)} with one engine, {hours * devices:,.1f} {device}-hours"
+    )
+    return lines
+
+
+def _weights(config: LLMConfig) -> float | None:
+    """Number of weights, counted on an empty model: nothing is loaded."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        settings = AutoConfig.from_pretrained(config.model.folder(), revision=config.model.revision)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(settings)
+    except (OSError, ValueError):  # a model that transformers doesn't know may run all the same
+        return None
+    return float(sum(p.numel() for p in model.parameters()))

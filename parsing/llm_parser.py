@@ -1,0 +1,198 @@
+"""The LLM parser: a shared prompt, an answer held to the caption's own words, greedy decoding.
+
+Section 3.1 of the TagAlign paper. What is asked stands in `prompts/`, what may be answered in
+`parsing.grounding`, and how many tokens it all takes decides what a run costs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from parsing.engine import Answer, Engine, EngineSettings
+from parsing.errors import UserError
+from parsing.grounding import answer_regex, read_answer
+from parsing.models import Model, find_model
+from parsing.normalise import Normaliser
+from parsing.parser import Resources
+from parsing.prompt import Prompt, PromptTokens, load_prompt
+from parsing.tags import EMPTY, FAILED, TOO_LONG, Parsed
+
+_WARM_UP = "a brown dog on a wooden bench"  # its answer is thrown away
+
+
+@dataclass(frozen=True)
+class LLMConfig:
+    """All that an LLM parser needs to be built on any machine.
+
+    Attributes:
+        model: the LLM.
+        prompt: name of a prompt in `prompts/`, or path of a YAML file.
+        max_caption_tokens: a longer caption gets the status `too_long`.
+        gpu: whether the engine runs on GPUs, `model.tensor_parallel` of them.
+        cpus: cores that one engine takes; None leaves that to the cluster: all of a node where
+            the engine computes on them, one where a GPU does.
+        batch: answers in the making at a time in one engine.
+    """
+
+    model: Model = find_model("smollm2")
+    prompt: str = "default"
+    max_caption_tokens: int = 256
+    gpu: bool = False
+    cpus: float | None = None
+    batch: int = 256
+    name: str = "llm"
+    concurrency: int = 2  # while one shard's last answers are written the next one's are begun
+
+    def __post_init__(self) -> None:
+        if self.max_caption_tokens < 1:
+            raise UserError(
+                f"--max-caption-tokens must be at least 1, not {self.max_caption_tokens}"
+            )
+        if not self.gpu and self.model.tensor_parallel > 1:
+            raise UserError(
+                f"the model {self.model.source} is set to span {self.model.tensor_parallel} GPUs, and "
+                "there are none: add GPUs to the cluster, or give --tensor-parallel 1"
+            )
+
+    def check(self) -> None:
+        load_prompt(self.prompt)
+        self.model.digest()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """See `ParserConfig`; engine settings and hardware are no part of it."""
+        return {
+            "parser": self.name,
+            "model": self.model.source,
+            "revision": self.model.digest(),
+            "conversation": self.model.conversation,
+            "prompt": load_prompt(self.prompt).hash,
+            "sampling": _sampling(0),
+            "max caption tokens": self.max_caption_tokens,
+            "normalisation": Normaliser().rules.digest,
+        }
+
+    def resources(self) -> Resources:
+        cpus = 1 if self.cpus is None and self.gpu else self.cpus
+        return Resources(cpus=cpus, gpus=self.model.tensor_parallel if self.gpu else 0)
+
+    def tokens(self) -> PromptTokens:
+        """The prompt laid out for this model; loads its tokenizer but no weights."""
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(self.model.folder(), revision=self.model.revision)
+        return PromptTokens(load_prompt(self.prompt), tokenizer, self.model.conversation)
+
+    def settings(self, prefix_tokens: int) -> EngineSettings:
+        """Engine settings with room for the prompt, the longest caption and its answer."""
+        context = (
+            prefix_tokens + 64 + self.max_caption_tokens + _answer_limit(self.max_caption_tokens)
+        )
+        return EngineSettings(
+            tensor_parallel=self.model.tensor_parallel,
+            context=-(-context // 32) * 32,
+            batch=self.batch,
+            gpus=self.model.tensor_parallel if self.gpu else 0,
+        )
+
+    def build(self) -> LLMParser:
+        return LLMParser(self)
+
+
+class LLMParser:
+    """See the module. Several threads may call `parse` at once."""
+
+    def __init__(self, config: LLMConfig):
+        self._config = config
+        self._tokens = config.tokens()
+        self._prompt: Prompt = self._tokens.prompt
+        self._normaliser = Normaliser()
+        self._lock = threading.Lock()
+        self._finished = self._output_tokens = 0
+        self._engine = Engine(
+            config.model.folder(), config.model.revision, config.settings(len(self._tokens.prefix))
+        )
+        # One prompt goes ahead, so that the shared prefix is in the cache before the flood comes.
+        self.parse([_WARM_UP])
+        self._finished = self._output_tokens = 0
+
+    def parse(self, captions: Sequence[str]) -> list[Parsed]:
+        results: list[Parsed | None] = []
+        asked, prompts, params = [], [], []
+        for number, caption in enumerate(captions):
+            request = self.request(caption)
+            results.append(request if isinstance(request, Parsed) else None)
+            if results[-1] is None:
+                asked.append(number)
+                prompts.append(request[0])
+                params.append(request[1])
+        answers = self._engine.answer(prompts, params, self._count)
+        for number, prompt, answer in zip(asked, prompts, answers, strict=True):
+            results[number] = self._read(captions[number], len(prompt), answer)
+        return results
+
+    def request(self, caption: str) -> Parsed | tuple[list[int], Any]:
+        """What the engine is asked: token ids and sampling parameters; or why it is not asked."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        prompt = self._tokens.render(caption)
+        size = len(prompt) - len(self._tokens.prefix)
+        if size > self._config.max_caption_tokens:
+            error = f"{size} tokens; at most {self._config.max_caption_tokens} are parsed"
+            return Parsed(status=TOO_LONG, error=error)
+        expression = answer_regex(caption, self._prompt.form)
+        if expression is None:
+            return Parsed(status=EMPTY, error="no word in it that could be a tag")
+        params = SamplingParams(
+            **_sampling(size),
+            stop=self._tokens.stop,
+            structured_outputs=StructuredOutputsParams(regex=expression),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        return prompt, params
+
+    def tally(self) -> tuple[int, int]:
+        """Captions answered and output tokens so far."""
+        return self._finished, self._output_tokens
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def _count(self, answer: Answer) -> None:
+        with self._lock:
+            self._finished += 1
+            self._output_tokens += answer.tokens
+
+    def _read(self, caption: str, prompt_tokens: int, answer: Answer) -> Parsed:
+        cost = {"prompt_tokens": prompt_tokens, "output_tokens": answer.tokens}
+        if answer.error is not None:
+            return Parsed(status=FAILED, error=answer.error, **cost)
+        objects, attributes = read_answer(answer.text, caption, self._prompt.form)
+        error = None if answer.complete else f"the answer was cut off at {answer.tokens} tokens"
+        return self._normalised(objects, attributes, error=error, raw=answer.text, **cost)
+
+    def _normalised(self, objects, attributes, **rest: Any) -> Parsed:
+        names = {name: self._normaliser.object(name) for name in objects}
+        pairs = [
+            (said, names[name])
+            for attribute, name in attributes
+            if names[name] and (said := self._normaliser.attribute(attribute))
+        ]
+        return Parsed(
+            objects=list(dict.fromkeys(filter(None, names.values()))),
+            attributes=list(dict.fromkeys(pairs)),
+            **rest,
+        )
+
+
+def _answer_limit(caption_tokens: int) -> int:
+    """Most tokens an answer may take: every word of the caption once, with all its separators."""
+    return 3 * caption_tokens + 16
+
+
+def _sampling(caption_tokens: int) -> dict[str, Any]:
+    """Greedy decoding, keyword arguments of vLLM's `SamplingParams`."""
+    return {"temperature": 0.0, "max_tokens": _answer_limit(caption_tokens)}

@@ -1,0 +1,97 @@
+"""Which models parse captions: presets, hub ids and local folders, and what makes each the same."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from parsing import embedded_model
+from parsing.errors import UserError
+
+
+@dataclass(frozen=True)
+class Model:
+    """An LLM and how it wants to be spoken to.
+
+    Attributes:
+        source: hub id or local folder; `embedded_model.NAME` for the embedded model.
+        revision: branch, tag or commit on the hub; None takes the newest.
+        conversation: a conversation form of `parsing.prompt`, for models whose tokenizer has no
+            chat template; None goes by the tokenizer.
+        tensor_parallel: GPUs that one engine spans.
+    """
+
+    source: str
+    revision: str | None = None
+    conversation: str | None = None
+    tensor_parallel: int = 1
+
+    @property
+    def is_embedded(self) -> bool:
+        return self.source == embedded_model.NAME
+
+    def folder(self) -> str:
+        """What vLLM and transformers load; makes the embedded model's folder on this machine.
+
+        Raises:
+            UserError: the embedded model cannot be fetched.
+        """
+        return str(embedded_model.embedded_model()) if self.is_embedded else self.source
+
+    def digest(self) -> str:
+        """What tells these weights from others: a commit of the hub, or a hash of local files.
+
+        Raises:
+            UserError: there is no such model on disk, in the hub's cache or on the hub.
+        """
+        if self.is_embedded:
+            return embedded_model.WHEEL_SHA256
+        if Path(self.source).is_dir():
+            return _folder_digest(Path(self.source))
+        from transformers import AutoConfig
+
+        try:
+            config = AutoConfig.from_pretrained(self.source, revision=self.revision)
+        except (OSError, ValueError) as error:  # no such id, no network, or no model in it
+            raise UserError(
+                f"there is no model '{self.source}': not a local folder, and not found on the "
+                f"Hugging Face hub or in its cache (presets: {', '.join(PRESETS)})"
+            ) from error
+        return getattr(config, "_commit_hash", None) or "unknown"
+
+
+PRESETS = {
+    "smollm2": Model(embedded_model.NAME),
+    # 65 GB of 16-bit weights: two 80 GB cards hold them with room for 100 answers at a time.
+    "vicuna-33b": Model("lmsys/vicuna-33b-v1.3", conversation="vicuna", tensor_parallel=2),
+}
+
+
+def find_model(name: str, revision: str | None = None, tensor_parallel: int | None = None) -> Model:
+    """A preset by its name, else the hub id or local folder of that name."""
+    model = PRESETS.get(name) or Model(name, conversation=_usual_conversation(name))
+    if revision is not None:
+        model = replace(model, revision=revision)
+    if tensor_parallel is not None:
+        if tensor_parallel < 1:
+            raise UserError(f"--tensor-parallel must be at least 1, not {tensor_parallel}")
+        model = replace(model, tensor_parallel=tensor_parallel)
+    return model
+
+
+def _usual_conversation(name: str) -> str | None:
+    return "vicuna" if "vicuna" in name.lower() else None
+
+
+def _folder_digest(folder: Path) -> str:
+    """SHA-256 over the names, sizes and first MiB of a model's files: 66 GB are not read for it."""
+    digest = hashlib.sha256()
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    if not any(p.name == "config.json" for p in files):
+        raise UserError(f"{folder} is not a model: it has no config.json")
+    for path in files:
+        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        with open(path, "rb") as file:
+            digest.update(file.read(1 << 20))
+    return digest.hexdigest()

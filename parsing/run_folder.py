@@ -1,0 +1,103 @@
+"""One run's folder: what has been parsed, what is left, and what was run.
+
+    manifest.json            what was asked for, what it cost, and what came out
+    part-000000.parquet      the tags of one caption shard, schema `parsing.tags.TAGS`
+    part-000000.json         its stats; this file's presence commits the shard
+    captions/, index/        see `parsing.captions`
+
+A shard's tags are written first and its stats last, each aside and renamed, so that whatever is
+killed at whatever moment leaves a shard either committed or to be parsed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from parsing.captions import part_name
+from parsing.errors import UserError
+from parsing.storage import Folder
+from parsing.tags import TAGS
+
+MANIFEST = "manifest.json"
+_STATS = re.compile(r"part-(\d+)\.json")
+
+
+class RunFolder:
+    """The folder of one run; made where there is none.
+
+    Args:
+        url: local path or fsspec URL.
+    """
+
+    def __init__(self, url: str):
+        self.folder = Folder(url)
+        self.url = self.folder.url
+
+    @contextlib.contextmanager
+    def opened(self, fingerprint: dict[str, Any]) -> Iterator[None]:
+        """Holds the folder for this process and for this fingerprint.
+
+        Raises:
+            UserError: it belongs to another run, another process is writing to it, or it cannot
+                be written to.
+        """
+        self.folder.make()
+        with self.folder.lock():
+            self._check_fingerprint(fingerprint)
+            yield
+
+    def _check_fingerprint(self, wanted: dict[str, Any]) -> None:
+        wanted = json.loads(json.dumps(wanted))  # as it reads back
+        if not self.folder.exists(MANIFEST):
+            if self.folder.names("parquet"):
+                raise UserError(f"{self.url} holds Parquet files but no run: give another --output")
+            self.folder.write_json(MANIFEST, {"fingerprint": wanted, "finished": False})
+            return
+        found = self.manifest().get("fingerprint", {})
+        differing = sorted(k for k in found | wanted if found.get(k) != wanted.get(k))
+        if differing:
+            raise UserError(
+                f"{self.url} belongs to a run with another {', '.join(differing)}: "
+                "give another --output, or the settings in its manifest.json"
+            )
+
+    def manifest(self) -> dict[str, Any]:
+        try:
+            return self.folder.read_json(MANIFEST)
+        except ValueError as error:
+            raise UserError(f"{self.url}/{MANIFEST} is damaged: {error}") from error
+
+    def update_manifest(self, **entries: Any) -> None:
+        self.folder.write_json(MANIFEST, self.manifest() | entries)
+
+    def committed(self) -> dict[int, dict[str, Any]]:
+        """Stats of the committed shards by number."""
+        stats = {}
+        for name in self.folder.names(".json"):
+            if match := _STATS.fullmatch(name):
+                stats[int(match[1])] = self.folder.read_json(name)
+        return stats
+
+    def stats(self, shard: int) -> dict[str, Any]:
+        """Stats of one committed shard."""
+        return self.folder.read_json(part_name(shard, "json"))
+
+    def commit(self, shard: int, table: pa.Table, stats: dict[str, Any]) -> None:
+        """Writes a shard's tags, schema `TAGS`, then its stats.
+
+        Raises:
+            UserError: no room or no permission; the shard is not committed then.
+        """
+        self.folder.write_table(part_name(shard), table.cast(TAGS))
+        self.folder.write_json(part_name(shard, "json"), stats | {"committed": time.time()})
+
+    def read(self, shard: int, columns: list[str] | None = None) -> pa.Table:
+        """The tags of a committed shard, schema `TAGS`."""
+        return self.folder.read_table(part_name(shard), columns)

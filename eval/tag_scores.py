@@ -17,13 +17,12 @@ from parsing.normalise import Normaliser, default
 from parsing.tags import Parsed
 
 KINDS = ("objects", "attributes", "pairs")
-NUMBERS = {
-    word: str(number)
-    for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-        "fifteen sixteen seventeen eighteen nineteen twenty".split()
-    )
-}
+_WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+    *("nineteen", "twenty"),
+)
+NUMBERS = {word: str(number) for number, word in enumerate(_WORDS)}
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class Comparer:
         said = {first + second for first, second in pairwise(words)}  # `wet suit` for `wetsuit`
         for word in words:
             for part in (word, *word.split("-")):
-                said |= {part, self.form(part)}
+                said |= {part, self.form(part), self.normaliser.attribute(part)}
 
         def grounded(tag: str) -> bool:
             parts = tag.split()

@@ -53,6 +53,7 @@ class Rules:
         determiners: words taken off the front of a tag.
         stock_words: words of the picture trade, taken off the end of an object.
         stock_attributes: attributes of the file rather than of what it shows.
+        adjectives: noun of a material -> its adjective, the form that an attribute takes.
         singulars: plural -> singular where the library is wrong.
         plural_only: words that keep their -s.
         digest: changes whenever the data do; part of a parser's fingerprint.
@@ -62,6 +63,7 @@ class Rules:
     determiners: frozenset[str]
     stock_words: frozenset[str]
     stock_attributes: frozenset[str]
+    adjectives: dict[str, str]
     singulars: dict[str, str]
     plural_only: frozenset[str]
     digest: str
@@ -83,7 +85,9 @@ class Rules:
             data = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
-        mappings = {n: _section(data, n, dict, path) for n in ("placeholders", "singulars")}
+        mappings = {
+            n: _section(data, n, dict, path) for n in ("placeholders", "adjectives", "singulars")
+        }
         words = ("determiners", "stock_words", "stock_attributes", "plural_only")
         sets = {n: frozenset(_section(data, n, list, path)) for n in words}
         return cls(**mappings, **sets, digest=hashlib.sha256(text).hexdigest()[:16])
@@ -116,9 +120,9 @@ class Normaliser:
 
     def words(self, text: str) -> list[str]:
         """Lower-case words, with placeholders named, punctuation and leading determiners gone."""
-        text = unicodedata.normalize("NFKC", text).lower()
+        text = self.named(unicodedata.normalize("NFKC", text).lower())
         words = []
-        for word in _JUNK.sub(" ", _NAME.sub(self._name, text)).split():
+        for word in _JUNK.sub(" ", text).split():
             word = self._trim(word)
             if word and (words or word not in self.rules.determiners):
                 words.append(word)
@@ -130,6 +134,10 @@ class Normaliser:
         while before != word:
             before, word = word, _POSSESSIVE.sub("", word).strip(_EDGES)
         return word
+
+    def named(self, text: str) -> str:
+        """The lower-case text with its placeholders replaced by the nouns that stand for them."""
+        return _NAME.sub(self._name, text) if "<" in text else text
 
     def _name(self, match: re.Match[str]) -> str:
         return f" {self.rules.placeholders.get(f'<{match[1]}>', match[1])} "
@@ -190,6 +198,7 @@ class Normaliser:
         tag = " ".join(self.words(text))
         if not tag or tag in self.rules.stock_attributes:
             return None
+        tag = self.rules.adjectives.get(tag, tag)
         return tag if tag == text else self.attribute(tag)
 
 

@@ -91,6 +91,7 @@ def test_attributes_keep_their_form_and_numbers():
     assert normalise_attribute("2") == "2"
     assert normalise_attribute("the striped") == "striped"
     assert normalise_attribute("dark-brown") == "dark-brown"
+    assert normalise_attribute("wood") == normalise_attribute("wooden") == "wooden"
     assert normalise_attribute("Royalty Free") is None
     assert normalise_attribute(" ") is None
 

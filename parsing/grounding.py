@@ -1,113 +1,40 @@
-"""Grounded decoding: the answer can hold nothing but words of its caption, in the caption's order.
+"""Grounded decoding: the answer goes through the noun groups of its caption, one after the other.
 
 Every caption gets a regular expression of its own, and every answer that the expression admits is
-read back by `read_answer`. An answer is a chain of items, one for each object, each ended by the
-same separator; an item is an object with the attributes that the caption gives it. Each item is
-optional and stands at one place, so that a model can skip words, but can neither invent, repeat
-nor jump, and the expression grows with the length of the caption, not with its square.
+read back by `read_answer`. The answer is a chain of items, one for each object, each ended by the
+same mark; an item is an object with the attributes that the caption gives it, or the mark for
+what can't be seen. So a model can neither invent nor repeat nor jump nor stop half-way. All it
+decides, word by word, is what describes, what belongs to a name, and what can't be seen.
+The expression grows with the length of the caption, not with its square.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import regex
 
-OBJECT_WORDS = 3  # longest object: `cross walk sign`
-CHAIN_WORDS = 5  # an object with all that stands before it: `tall green young palm tree`
-PREDICATE_WORDS = 3  # adjectives after `is`: `red white and blue`
-PREDICATE_REACH = 4  # words between an object and the `is` that speaks of it
-GLYPHS = 6  # longest object in a script that puts no spaces between words
+from parsing.groups import Group, Word, groups, words
 
-# Words that link, point or ask, and so name nothing. English has a few hundred and coins no new ones.
-FUNCTION_WORDS = frozenset(
-    """
-    a an the this that these those some any each every either neither both all no none such another other others
-    same own what which who whom whose when where why how while whether if because since until unless though
-    although than as so too very just only also even still yet again already almost quite rather really
-    and or but nor plus versus vs etc
-    i me my mine myself you your yours yourself he him his himself she her hers herself it its itself we us our ours
-    ourselves they them their theirs themselves one's someone something anyone anything everyone everything
-    nobody nothing
-    about above across after against along alongside amid among amongst around at atop away back before behind below
-    beneath beside besides between beyond by down during except for from in inside into like near nearby next of off on
-    onto opposite out outside over past per round through throughout to together toward towards under underneath up upon
-    via with within without
-    is are was were be been being am 's s 're 've 'll 'd n't not do does did doing done don't doesn't isn't aren't wasn't
-    has have had having can could may might must shall should will would get gets got getting
-    there here now then ever never always often sometimes today tomorrow yesterday
-    more most less least much many few several lot lots alot bunch
-    """.split()
-)
-COPULAS = frozenset("is are was were look looks looked appear appears seem seems".split())
-LINKS = frozenset(["and", "or", "but"])
+GLYPHS = 6  # longest tag in a script without spaces
 
-# Scripts that are written without spaces: any run of their characters may be a word.
-_WORD = regex.compile(
-    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*"
-    r"|[\p{L}\p{M}\p{N}]+(?:['’&\-][\p{L}\p{M}\p{N}]+)*|['’]\p{L}+"
-)
-_GLYPH = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
-_UNSEEN = regex.compile(r"[\p{C}\p{Z}\s]+")  # control, format and unassigned characters, and spaces
-_PERSON = regex.compile(r"<\s*person\s*>", regex.IGNORECASE)
 _METACHARACTERS = regex.compile(r"[\\.+*?()|\[\]{}^$]")
 
 
 @dataclass(frozen=True)
 class Form:
-    """How an answer is written.
+    """How an answer is written: ` white: stove; tennis racket; -;`.
 
     Attributes:
-        start: what every item begins with.
-        open, close: what stands before and after each attribute; `open` may be empty.
-        end: what every item ends with.
-        nothing: the whole answer where nothing can be seen.
+        attribute: what stands after each attribute.
+        end: what ends an item. What is said of an object named before (`the door is red`) is an
+            item of attributes alone: ` red:;`.
+        skip: stands for a group in which nothing can be seen.
     """
 
-    start: str = " "
-    open: str = ""
-    close: str = ":"
+    attribute: str = ":"
     end: str = ";"
-    nothing: str = " none"
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """One word of a caption.
-
-    Attributes:
-        text: lower-case.
-        tied: nothing but a space, or nothing at all, lies between it and the word before.
-        glyph: one character of a script without spaces.
-        content: may be part of a tag.
-    """
-
-    text: str
-    tied: bool
-    glyph: bool
-    content: bool
-
-
-def clean(caption: str) -> str:
-    """The caption as the model sees it: on one line, control characters gone, `<PERSON>` named."""
-    text = _PERSON.sub(" person ", unicodedata.normalize("NFC", caption))
-    return _UNSEEN.sub(" ", text).strip()
-
-
-def words(caption: str) -> list[Word]:
-    """The words of a caption, in order."""
-    text = clean(caption).lower()
-    found, last = [], 0
-    for match in _WORD.finditer(text):
-        word = match[0].replace("’", "'")
-        gap = text[last : match.start()]
-        glyph = bool(_GLYPH.match(word))
-        content = any(map(str.isalpha, word)) and word not in FUNCTION_WORDS and word[0] != "'"
-        found.append(Word(match[0], not gap.strip(), glyph, content))
-        last = match.end()
-    return found
+    skip: str = "-"
 
 
 def answer_regex(caption: str, form: Form) -> str | None:
@@ -116,96 +43,145 @@ def answer_regex(caption: str, form: Form) -> str | None:
     Returns:
         None where no word could be a tag: there is nothing to ask.
     """
-    items = [_item(chain, predicate, form) for chain, predicate in _chains(words(caption))]
-    if not items:
+    found = groups(caption)
+    if not found:
         return None
-    # A model that completes text ends a line where one that chats ends its turn.
-    return f"(?:{_escape(form.nothing)}|{''.join(f'(?:{item})?' for item in items)})\\n?"
+    # A model that completes text ends its line where one that chats ends its turn.
+    return "".join(_group(group, form) for group in found) + r"\n?"
 
 
-def write_answer(tags: Sequence[tuple[str, Sequence[str]]], form: Form) -> str:
-    """The answer that lists these objects, each with its attributes."""
-    items = [
-        form.start
-        + "".join(f"{form.open}{text}{form.close}" for text in attributes)
-        + name
-        + form.end
-        for name, attributes in tags
-    ]
-    return "".join(items) or form.nothing
+def max_answer_tokens(caption_tokens: int) -> int:
+    """The longest answer, in tokens, to a caption of so many: its words, each with one mark."""
+    return 2 * caption_tokens + 16
 
 
 def read_answer(answer: str, caption: str, form: Form) -> tuple[list[str], list[tuple[str, str]]]:
     """Reads an answer: objects, and (attribute, object) pairs, as the caption has them, lower-case.
 
-    Nothing is normalised yet. An item that isn't ended was cut off and doesn't count, nor does one
+    Nothing is normalised. An item that isn't ended was cut off and doesn't count, nor does one
     with words that the caption lacks.
     """
-    known = {word.text for word in words(caption)}
+    known = words(caption)
     objects: dict[str, None] = {}
     pairs: dict[tuple[str, str], None] = {}
+    subject = None
     for item in answer.split(form.end)[:-1]:
-        *before, last = item.split(form.close)
-        attributes = [text.strip().removeprefix(form.open).strip() for text in before]
-        name = last.strip()
-        if not name or not all(_grounded(text, known) for text in (name, *attributes)):
+        *attributes, name = [part.strip() for part in item.split(form.attribute)]
+        if (name == form.skip and not attributes) or not _grounded([*attributes, name], known):
             continue
-        objects[name] = None
-        pairs.update(dict.fromkeys((attribute, name) for attribute in attributes if attribute))
+        if name:
+            objects[name] = None
+            subject = name
+        if subject:
+            pairs.update(dict.fromkeys((text, subject) for text in attributes if text))
     return list(objects), list(pairs)
 
 
-def _grounded(text: str, known: set[str]) -> bool:
-    return all(word in known or all(c in known for c in word) for word in text.split())
+def _grounded(texts: list[str], known: list[str]) -> bool:
+    glyphs = "".join(known)
+    return all(word in known or word in glyphs for text in texts for word in text.split())
 
 
-def _chains(found: list[Word]) -> Iterator[tuple[list[Word], list[Word]]]:
-    """For each word that may be the head of an object: the words up to it, and its predicate."""
-    for at, head in enumerate(found):
-        if not head.content:
-            continue
-        limit = GLYPHS if head.glyph else CHAIN_WORDS
-        start = at
-        while start and at - start + 1 < limit and found[start].tied:
-            if not found[start - 1].content or found[start - 1].glyph != head.glyph:
-                break
-            start -= 1
-        yield found[start : at + 1], _predicate(found, at)
+def _group(group: Group, form: Form) -> str:
+    if group.kind == "glyphs":
+        return _glyphs(group.words, form)
+    found, skip = group.words, f" {_escape(form.skip + form.end)}"
+    items = _chain(found, 0, form, group.kind == "predicate")
+    if all(word.droppable for word in found):
+        return f"(?:{items}|{skip})?" if len(found) > 1 else f"(?:{items})"
+    return f"(?:{items}|{skip})"
 
 
-def _predicate(found: list[Word], at: int) -> list[Word]:
-    """What the caption says of an object with `is`: `the shirt is blue`."""
-    for place in range(at + 1, min(at + 1 + PREDICATE_REACH, len(found))):
-        if found[place].text in COPULAS:
-            said = []
-            for word in found[place + 1 :]:
-                if word.content:
-                    said.append(word)
-                elif word.text not in LINKS and said:
-                    break
-                if len(said) == PREDICATE_WORDS:
-                    break
-            return said
-    return []
+def _chain(found: list[Word], at: int, form: Form, predicate: bool) -> str:
+    """All words from `at` on, where an item begins, so that verbs may be left out."""
+    verbs = _run(found, at)
+    if verbs == at:
+        return _rest(found, at, form, predicate)
+    return _optional(found, at, verbs, form, predicate) + _rest(found, verbs, form, predicate)
 
 
-def _item(chain: list[Word], predicate: list[Word], form: Form) -> str:
-    """One object that ends at the last word of the chain, with its attributes."""
-    joint = "" if chain[-1].glyph else " "
-    texts = [_escape(word.text) for word in chain]
-    longest = len(chain) if chain[-1].glyph else OBJECT_WORDS
+def _run(found: list[Word], at: int) -> int:
+    """Where a run of words that may be verbs ends; three in a row are not three verbs."""
+    end = at
+    while end < len(found) and found[end].droppable and end - at < 2:
+        end += 1
+    return end
 
-    def attribute(text: str) -> str:
-        return f"(?:{_escape(form.open)}{text}{_escape(form.close)})?"
 
-    tail = texts[-1]
-    for place in range(len(texts) - 2, -1, -1):
-        name = joint.join(texts[place:])
-        tail = f"{attribute(texts[place])}(?:{tail})" if not chain[-1].glyph else tail
-        if len(texts) - place <= longest:
-            tail = f"(?:{name}|{tail})"
-    before = "".join(attribute(_escape(word.text)) for word in predicate)
-    return f"{_escape(form.start)}{before}{tail}{_escape(form.end)}"
+def _rest(found: list[Word], at: int, form: Form, predicate: bool) -> str:
+    parts = []
+    while at < len(found):
+        end = _run(found, at + 1)
+        if end == at + 1:
+            parts.append(f" {_escape(found[at].text)}{_marks(found, at, form, predicate)}")
+        else:
+            # Only after a whole item may a verb be left out, or its neighbours would run together.
+            word = f" {_escape(found[at].text)}"
+            ended = _ends(found, at, form, predicate)
+            going = _goes_on(found, at, form, predicate)
+            forced = _forced(found, at + 1, end, form, predicate)
+            choices = [f"{mark}{forced}" for mark in going]
+            if ended:
+                choices.append(ended + _optional(found, at + 1, end, form, predicate))
+            parts.append(f"{word}(?:{'|'.join(choices)})")
+        at = end
+    return "".join(parts)
+
+
+def _optional(found: list[Word], at: int, end: int, form: Form, predicate: bool) -> str:
+    choices = [_forced(found, start, end, form, predicate) for start in range(at, end)]
+    return f"(?:{'|'.join(choices)})?"
+
+
+def _forced(found: list[Word], at: int, end: int, form: Form, predicate: bool) -> str:
+    """The words from `at` to `end`, none left out but after a whole item."""
+    word = f" {_escape(found[at].text)}"
+    if at + 1 == end:
+        return word + _marks(found, at, form, predicate)
+    rest = _forced(found, at + 1, end, form, predicate)
+    choices = [f"{mark}{rest}" for mark in _goes_on(found, at, form, predicate)]
+    if ended := _ends(found, at, form, predicate):
+        choices.append(f"{ended}(?:{rest})?")
+    return f"{word}(?:{'|'.join(choices)})"
+
+
+def _marks(found: list[Word], at: int, form: Form, predicate: bool) -> str:
+    marks = _goes_on(found, at, form, predicate)
+    if ended := _ends(found, at, form, predicate):
+        marks.append(ended)
+    return marks[0] if len(marks) == 1 else f"(?:{'|'.join(marks)})"
+
+
+def _goes_on(found: list[Word], at: int, form: Form, predicate: bool) -> list[str]:
+    """What may follow a word inside an item."""
+    if at + 1 == len(found):
+        return []
+    word, attribute = found[at], _escape(form.attribute)
+    if word.degree:
+        return [""]
+    if word.number or found[at + 1].linked:
+        return [attribute]
+    return [attribute, ""]
+
+
+def _ends(found: list[Word], at: int, form: Form, predicate: bool) -> str:
+    """What may follow the last word of an item, or nothing where it can't be that."""
+    last = at + 1 == len(found)
+    if predicate:
+        return _escape(form.attribute + form.end) if last else ""
+    return _escape(form.end) if last or found[at].head else ""
+
+
+def _glyphs(found: list[Word], form: Form) -> str:
+    """Any of the short runs of characters, in order: where words end is for the model to say."""
+    items, end = [], _escape(form.end)
+    for at in range(len(found)):
+        texts = [word.text for word in found[max(0, at + 1 - GLYPHS) : at + 1]]
+        longer = ""
+        for text in texts[:-1]:
+            longer = f"(?:{longer}{text})?"
+        items.append(f"(?: {longer}{texts[-1]}{end})?")
+    return f"(?: {_escape(form.skip)}{end}|{''.join(items)})"
 
 
 def _escape(text: str) -> str:

@@ -17,7 +17,8 @@ import regex
 import yaml
 
 from parsing.errors import UserError
-from parsing.grounding import Form, answer_regex, clean, write_answer
+from parsing.grounding import Form, answer_regex
+from parsing.groups import clean
 
 FOLDER = Path(__file__).resolve().parents[1] / "prompts"
 
@@ -116,27 +117,17 @@ def _prompt(data: Any) -> Prompt:
 
 
 def _example(data: Any, form: Form) -> Example:
-    """Reads `caption: ...` with `tags: {object: [attribute, ...], ...}`."""
-    caption = data.get("caption") if isinstance(data, dict) else None
-    if not isinstance(caption, str) or set(data) != {"caption", "tags"}:
+    """Reads `caption: ...` with `tags: ...`, the answer as the model is to write it."""
+    if not isinstance(data, dict) or set(data) != {"caption", "tags"}:
         raise ValueError("every example must have a `caption` and `tags`")
-    tags = data["tags"] or {}
-    if not isinstance(tags, dict):
-        raise ValueError(
-            f"the tags of the example {caption!r} must be a mapping of objects to attributes"
-        )
-    items = [
-        (name, [adjectives] if isinstance(adjectives, str) else adjectives or [])
-        for name, adjectives in tags.items()
-    ]
-    for text in (text for name, adjectives in items for text in (name, *adjectives)):
-        if not isinstance(text, str):  # YAML takes a bare no, on or 2 for something else
-            raise ValueError(f"put quotes around {str(text).lower()} in the example {caption!r}")
-    answer = write_answer(items, form)
-    expression = answer_regex(caption, form)
+    caption, tags = data["caption"], data["tags"]
+    if not isinstance(caption, str) or not isinstance(tags, str):
+        raise ValueError(f"caption and tags of the example {str(caption)!r} must be text")
+    expression, answer = answer_regex(caption, form), f" {tags.strip()}"
     if expression is None or not regex.fullmatch(expression, answer):
         raise ValueError(
-            f"the tags of the example {caption!r} must be words of its caption, in the caption's order"
+            f"the tags of the example {caption!r} are no answer to it: {tags!r} must list its own "
+            "words, group by group, in order"
         )
     return Example(clean(caption), answer)
 

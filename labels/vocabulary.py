@@ -202,3 +202,20 @@ def read_vocabulary_fingerprint(path: str) -> str | None:
     except (OSError, pa.ArrowException):
         return None
     return about[FINGERPRINT_KEY].decode() if FINGERPRINT_KEY in about else None
+
+
+def vocabulary_text(vocabulary: Vocabulary) -> str:
+    """The vocabulary for people: one tag a line, tab-separated, control characters escaped."""
+    lines = ["tag_id\tkind\tcount\tfrequency\ttag"]
+    rows = zip(
+        vocabulary.kinds, vocabulary.counts, vocabulary.frequencies, vocabulary.tags, strict=True
+    )
+    for number, (kind, count, frequency, tag) in enumerate(rows):
+        lines.append(f"{number}\t{kind}\t{count}\t{frequency:.6g}\t{_one_line(tag)}")
+    return "\n".join(lines) + "\n"
+
+
+def _one_line(tag: str) -> str:
+    if tag.isprintable():
+        return tag
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in tag)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +17,15 @@ _PASSED_ON = ("TAGALIGN_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN", "NLTK_D
 
 
 @contextlib.contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(
+    address: str | None, modules: Sequence[str] = ("parsing", "prompts")
+) -> Iterator[None]:
     """A Ray cluster for as long as the block lasts.
 
     Args:
         address: `host:port`, `auto`, `ray://...`, or `local` for a Ray of this process's own;
             None takes `$RAY_ADDRESS`, which a Ray job has, else `local`.
+        modules: the repository's folders that tasks and actors import.
 
     Raises:
         UserError: nobody answers there, or the cluster refuses this process.
@@ -36,7 +39,7 @@ def connected(address: str | None) -> Iterator[None]:
     try:
         ray.init(
             address=address,
-            runtime_env=_runtime_env(address),
+            runtime_env=_runtime_env(address, modules),
             log_to_driver=False,
             logging_level="error",
             **options,
@@ -49,15 +52,15 @@ def connected(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _runtime_env(address: str) -> dict:
+def _runtime_env(address: str, modules: Sequence[str]) -> dict:
     root = Path(__file__).resolve().parents[1]
     env: dict = {"env_vars": {k: os.environ[k] for k in _PASSED_ON if k in os.environ}}
     if address == LOCAL:
         env["env_vars"]["PYTHONPATH"] = os.pathsep.join(
             [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
         )
-    else:  # the nodes need the code: these two folders are all that a worker imports
-        env["py_modules"] = [str(root / "parsing"), str(root / "prompts")]
+    else:  # the nodes need the code
+        env["py_modules"] = [str(root / module) for module in modules]
     return env
 
 

@@ -47,11 +47,8 @@ def _bars(ax, table: pl.DataFrame, kind: str, captions: int) -> None:
     top = table.head(TOP)
     shares = 100 * top["count"].to_numpy() / max(captions, 1)
     ax.barh(np.arange(len(top)), shares, color=_COLOURS[kind], height=0.72)
-    ax.set_yticks(np.arange(len(top)))
-    for label, tag in zip(ax.set_yticklabels([""] * len(top)), top["tag"], strict=True):
-        label.set_parse_math(False)  # a tag may hold a dollar sign
-        label.set_text(_short(tag))
-    ax.yaxis.get_major_formatter().set_locs([])
+    names = [_short(tag) for tag in top["tag"]]
+    ax.set_yticks(np.arange(len(top)), names, parse_math=False)  # a tag may hold a dollar sign
     ax.set_ylim(TOP - 0.4, -0.6)
     ax.set_xlabel("% of captions")
     ax.set_title(f"Most frequent {_PLURALS[kind]}")

@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from parsing.errors import UserError
+
 PATIENCE = timedelta(hours=2)  # ranks wait while the first one indexes images and embeds tags
 
 
@@ -28,9 +30,14 @@ def process_group() -> Iterator[torch.device]:
 
     Yields:
         this rank's device: its own GPU (nccl), else the CPU (gloo).
+
+    Raises:
+        UserError: another rank is gone, whose own message says why.
     """
     local = int(os.environ.get("LOCAL_RANK", 0))
     on_gpu = torch.cuda.is_available()
+    if on_gpu and local >= torch.cuda.device_count():
+        raise UserError(f"there are more ranks than the {torch.cuda.device_count()} GPUs here")
     device = torch.device("cuda", local) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
@@ -40,8 +47,30 @@ def process_group() -> Iterator[torch.device]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
     try:
         yield device
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "Connection" not in str(error):
+            raise
+        raise UserError(f"rank {rank()} stops, as another one is gone: see its message") from error
     finally:
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def first_rank_first() -> Iterator[None]:
+    """The first rank runs the block while the others wait, and then find what it left in caches."""
+    if rank() > 0:
+        dist.barrier()
+    yield
+    if rank() == 0 and world_size() > 1:
+        dist.barrier()
+
+
+def from_all_ranks(value: object) -> list:
+    """One picklable value from every rank, in the order of ranks."""
+    values = [value] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(values, value)
+    return values
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:

@@ -86,6 +86,7 @@ class TagLoss(nn.Module):
             new_id = torch.full((len(groups),), -1).index_copy_(0, ids, torch.arange(len(ids)))
             self.register_buffer(f"_new_id_{g}", new_id, persistent=False)
         self.register_buffer("frequencies", frequencies, persistent=False)
+        self.register_buffer("group_of", groups, persistent=False)
 
     def groups(self, positives: Positives) -> list[Positives]:
         """The positives of each softmax, by the tags' ids within it."""
@@ -95,7 +96,7 @@ class TagLoss(nn.Module):
 
     def images(self, positives: Positives) -> Tensor:
         """How many images have a tag in each softmax: the denominators of Eq. 2, shape (groups,)."""
-        return torch.stack([(p.counts > 0).sum() for p in self.groups(positives)])
+        return images_with_tags(positives, self.group_of, self.num_groups)
 
     def forward(
         self, images: Tensor, tags: Tensor, positives: Positives, denominators: Tensor | None = None
@@ -118,7 +119,7 @@ class TagLoss(nn.Module):
             dtype = torch.promote_types(images.dtype, torch.float32)
             v = F.normalize(images.to(dtype), dim=-1)
             scale = self.temperature().to(dtype)
-            total = v.sum() * 0
+            total = v.sum() * 0 + scale * 0  # every parameter takes part, also without a tag
             for g, positives_of_group in enumerate(self.groups(positives)):
                 ids = getattr(self, f"_ids_{g}")
                 whole = self.num_groups == 1
@@ -223,7 +224,7 @@ class MultiLabelContrastiveLoss(nn.Module):
 
     def images(self, positives: Positives) -> Tensor:
         """How many images have a tag, shape (1,)."""
-        return (positives.counts > 0).sum().reshape(1)
+        return images_with_tags(positives)
 
     def forward(
         self, images: Tensor, tags: Tensor, positives: Positives, denominators: Tensor | None = None
@@ -251,7 +252,28 @@ class MultiLabelContrastiveLoss(nn.Module):
             y = scale * tags[positives.cols] @ all_v.T  # (own tags, all images)
             picked = y.gather(1, (rows + len(v) * rank()).unsqueeze(1)).squeeze(1)
             each = (y.logsumexp(dim=1) - picked) / counts[rows]
-            return (to_tags + each.sum() + all_v.sum() * 0) / denominators[0].clamp(min=1)
+            return (to_tags + each.sum() + all_v.sum() * 0 + scale * 0) / denominators[0].clamp(
+                min=1
+            )
+
+
+def images_with_tags(
+    positives: Positives, group_of: Tensor | None = None, num_groups: int = 1
+) -> Tensor:
+    """How many images have a tag of each group: int64 of shape (num_groups,).
+
+    Args:
+        positives: of the images.
+        group_of: of each tag of the vocabulary, shape (T,), on the same device.
+        num_groups: 1 takes all tags together, whatever `group_of` says.
+    """
+    if num_groups == 1:
+        return (positives.counts > 0).sum().reshape(1)
+    cells = positives.rows * num_groups + group_of[positives.cols]
+    has_tag = torch.zeros(
+        len(positives.counts) * num_groups, dtype=torch.bool, device=cells.device
+    ).index_fill(0, cells, True)
+    return has_tag.view(-1, num_groups).sum(0)
 
 
 def _logsumexp_by_row(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:

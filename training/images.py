@@ -1,0 +1,292 @@
+"""Where images are: an index of every image in webdataset shards or under a folder.
+
+Shards are indexed once (name, offset and size of each image inside its tar) and images are then
+read by position, so that any rank and worker reads any image, in any order, without reading what lies
+before it. The index is an Arrow file which `datasets` maps: it costs each process no memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from multiprocessing import get_context
+
+import fsspec
+import pyarrow as pa
+import xxhash
+from tqdm import tqdm
+
+from parsing.errors import UserError
+from parsing.storage import Folder
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+INDEX = pa.schema(
+    [
+        pa.field("file", pa.int32(), nullable=False),  # which shard, or which folder
+        pa.field("name", pa.string(), nullable=False),  # of the image inside it
+        pa.field("field", pa.string()),  # what the .json beside the image calls it, if asked for
+        pa.field("offset", pa.int64(), nullable=False),  # bytes into the shard
+        pa.field("size", pa.int64(), nullable=False),  # bytes; -1 for a file of its own
+    ]
+)
+_OPEN_FILES = 64
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The places that hold images.
+
+    Attributes:
+        paths: webdataset shards, or the folder itself and those below it that hold images.
+        are_shards: which of the two.
+    """
+
+    paths: tuple[str, ...]
+    are_shards: bool
+
+    @property
+    def kind(self) -> str:
+        return "shards" if self.are_shards else "folders"
+
+
+def find_images(place: str) -> ImageFiles:
+    """What `--images` names: a folder or a glob of shards (local or any fsspec URL), or images.
+
+    Raises:
+        UserError: nothing there, or nothing that is a shard or an image.
+    """
+    try:
+        fs, root = fsspec.core.url_to_fs(place)
+        is_folder = fs.isdir(root)
+        pattern = f"{root.rstrip('/')}/*.tar" if is_folder else root
+        found = sorted(str(path) for path in fs.glob(pattern))
+    except Exception as error:  # each file system and its network raise their own
+        raise UserError(f"cannot reach {place}: {error or type(error).__name__}") from error
+    if found and found[0].endswith((".tar.gz", ".tgz")):
+        raise UserError(f"{found[0]} is compressed, so images inside it cannot be read by position")
+    if found and not any(fs.isdir(path) for path in found):
+        return ImageFiles(
+            tuple(fs.unstrip_protocol(p) if "://" in place else p for p in found), True
+        )
+    if is_folder and "://" not in place:
+        folders = sorted(
+            folder
+            for folder, _, names in os.walk(place, followlinks=True)
+            if any(name.lower().endswith(ENDINGS) for name in names)
+        )
+        if folders:
+            return ImageFiles((place, *(f for f in folders if f != place)), False)
+        raise UserError(f"{place} holds neither webdataset shards (*.tar) nor images")
+    raise UserError(f"there are no images at {place}: name a folder of shards or images (--images)")
+
+
+def open_index(files: ImageFiles, field: str | None, cache: Folder):
+    """The index of these images, built if the cache has none of exactly these files.
+
+    Args:
+        files: as `find_images` gives them.
+        field: of the .json beside each image in a shard, to be kept in column `field`.
+        cache: a local folder.
+
+    Returns:
+        `datasets.Dataset` of schema `INDEX`, in the order of the files.
+
+    Raises:
+        UserError: a shard without images, a damaged one, or a cache that cannot be written.
+    """
+    from datasets import Dataset
+
+    identity = xxhash.xxh3_128(json.dumps([files.kind, field]).encode())
+    for path in files.paths:
+        identity.update(json.dumps([path, *_stamp(path, files.are_shards)]).encode())
+    name = f"images-{identity.hexdigest()}.arrow"
+    if not cache.exists(name):
+        cache.make()
+        cache.write(name, _build_index(files, field))
+    return Dataset.from_file(cache.path(name))
+
+
+def index_shard(path: str, field: str | None = None) -> pa.Table:
+    """The first image of each sample of one webdataset shard, as columns of `INDEX` but `file`.
+
+    Raises:
+        UserError: the shard is empty, cut off or not a tar.
+    """
+    names: list[str] = []
+    fields: list[str | None] = []
+    offsets: list[int] = []
+    sizes: list[int] = []
+    sample = None
+    value: str | None = None
+    try:
+        with fsspec.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                if not member.isfile():
+                    continue
+                this = sample_key(member.name)
+                if this != sample:
+                    sample, value, has_image = this, None, False
+                if field is not None and member.name.endswith(".json"):
+                    record = json.loads(tar.extractfile(member).read())
+                    found = record.get(field) if isinstance(record, dict) else None
+                    value = None if found is None else str(found)
+                    if has_image:
+                        fields[-1] = value
+                elif member.name.lower().endswith(ENDINGS) and not has_image:
+                    has_image = True
+                    names.append(member.name)
+                    fields.append(value)
+                    offsets.append(member.offset_data)
+                    sizes.append(member.size)
+            file.seek(tar.offset)
+            if names and not file.read(1):
+                raise tarfile.ReadError("the mark of its end is missing")
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        if "empty file" not in str(error):
+            reason = str(error).splitlines()[0]
+            raise UserError(f"the shard {path} is cut off or damaged: {reason}") from error
+    except OSError as error:
+        raise UserError(f"cannot read the shard {path}: {error.strerror or error}") from error
+    if not names:
+        raise UserError(f"the shard {path} is empty: it holds no image")
+    columns = {"name": names, "field": fields, "offset": offsets, "size": sizes}
+    return pa.table(columns, schema=pa.schema([INDEX.field(name) for name in columns]))
+
+
+def sample_key(name: str) -> str:
+    """What webdataset calls a sample: its path up to the first dot of the file's name."""
+    folder, slash, base = name.rpartition("/")
+    return folder + slash + base.partition(".")[0]
+
+
+class ImageReader:
+    """Reads the bytes of images; opens each file once in each process, and few at a time."""
+
+    def __init__(self, files: ImageFiles):
+        self.files = files
+        self._open = lru_cache(maxsize=_OPEN_FILES)(_Descriptor)
+
+    def __reduce__(self):
+        return ImageReader, (self.files,)
+
+    def read(self, file: int, name: str, offset: int, size: int) -> bytes:
+        """The image of one row of the index.
+
+        Raises:
+            OSError: the file is gone, or shorter than it was.
+        """
+        path = self.files.paths[file]
+        if not self.files.are_shards:
+            with open(os.path.join(path, name), "rb") as opened:
+                return opened.read()
+        if "://" in path:
+            fs, root = fsspec.core.url_to_fs(path)
+            return fs.cat_file(root, start=offset, end=offset + size)
+        data = os.pread(self._open(path).number, size, offset)
+        if len(data) < size:
+            raise OSError(f"{path} has become shorter")
+        return data
+
+    def where(self, file: int, name: str) -> str:
+        """For people."""
+        path = self.files.paths[file]
+        return f"{name} in {path}" if self.files.are_shards else os.path.join(path, name)
+
+
+class _Descriptor:
+    """A file that is open for as long as this object lives."""
+
+    def __init__(self, path: str):
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "number"):
+            os.close(self.number)
+
+
+def _stamp(path: str, is_shard: bool) -> list[object]:
+    if "://" in path:
+        fs, root = fsspec.core.url_to_fs(path)
+        info = fs.info(root)
+        return [info.get("size"), str(info.get("ETag") or info.get("LastModified"))]
+    found = os.stat(path)
+    if is_shard:
+        return [found.st_size, found.st_mtime_ns]
+    return [sorted(name for name in os.listdir(path) if name.lower().endswith(ENDINGS))]
+
+
+def _build_index(files: ImageFiles, field: str | None) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, INDEX) as writer:
+        for number, table in enumerate(_tables(files, field)):
+            column = pa.array([number] * len(table), pa.int32())
+            writer.write_table(table.add_column(0, INDEX.field("file"), column))
+    return sink.getvalue()
+
+
+def _tables(files: ImageFiles, field: str | None) -> Iterator[pa.Table]:
+    if not files.are_shards:
+        yield from map(_index_folder, files.paths)
+        return
+    index = partial(index_shard, field=field)
+    workers = min(os.cpu_count() or 1, len(files.paths) // 8)
+    progress = partial(tqdm, total=len(files.paths), desc="indexing", unit="shard", disable=None)
+    if workers < 2:
+        yield from progress(map(index, files.paths))
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from progress(pool.map(index, files.paths))
+
+
+def _index_folder(path: str) -> pa.Table:
+    names = sorted(name for name in os.listdir(path) if name.lower().endswith(ENDINGS))
+    columns = {
+        "name": pa.array(names, pa.string()),
+        "field": pa.nulls(len(names), pa.string()),
+        "offset": pa.array([0] * len(names), pa.int64()),
+        "size": pa.array([-1] * len(names), pa.int64()),
+    }
+    return pa.table(columns, schema=pa.schema([INDEX.field(name) for name in columns]))
+
+
+NAMINGS = (
+    "path",
+    "path without ending",
+    "file name",
+    "file name without ending",
+    "number in the file name without ending",  # COCO's 000000000139.jpg is image 139
+)
+
+
+def keys_by(naming: str, files: ImageFiles, owners: list[int], names: list[str]) -> list[str]:
+    """What images are called under one of `NAMINGS`.
+
+    Args:
+        naming: which.
+        files: what was indexed; paths are relative to its first folder, or inside a shard.
+        owners, names: columns `file` and `name` of the index.
+    """
+    if files.are_shards:
+        without_ending = sample_key
+    else:
+        place = files.paths[0]
+        folders = [os.path.relpath(path, place) for path in files.paths]
+        folders = ["" if folder == "." else folder + "/" for folder in folders]
+        names = [folders[owner] + name for owner, name in zip(owners, names, strict=True)]
+        without_ending = _without_ending
+    if naming.endswith("without ending"):
+        names = [without_ending(name) for name in names]
+    if "file name" in naming:
+        names = [name.rpartition("/")[2] for name in names]
+    if naming.startswith("number"):
+        names = [name.lstrip("0") or "0" if name.isdecimal() else name for name in names]
+    return names
+
+
+def _without_ending(name: str) -> str:
+    return os.path.splitext(name)[0]

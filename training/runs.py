@@ -1,0 +1,219 @@
+"""A run's folder: settings, checkpoint, and the trained part alone for whoever segments with it.
+
+    data/runs/NAME/
+        settings.json            every setting, and what the run was made from
+        checkpoint.safetensors   trained part, optimiser, step, random state: for --resume
+        projector.safetensors    trained part and temperatures: for the evaluator
+        metrics.jsonl            one line per logged step
+        tensorboard/
+
+Each file takes its name only once it is whole, so the last good checkpoint outlives a full disk.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as read_safetensors
+from safetensors.torch import save as write_safetensors
+from torch import Tensor, nn
+
+from parsing.errors import UserError
+from parsing.storage import Folder
+from training.settings import Settings
+
+CHECKPOINT = "checkpoint.safetensors"
+PROJECTOR = "projector.safetensors"
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run is made from; a checkpoint fits a run that agrees with it in all of it.
+
+    Attributes:
+        encoder: its name, for people.
+        encoder_fingerprint: of its weights.
+        vocabulary: fingerprint of the tags and their frequencies.
+        tags: T.
+        images: how many labelled images there are.
+    """
+
+    encoder: str
+    encoder_fingerprint: str
+    vocabulary: str
+    tags: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a run goes on from.
+
+    Attributes:
+        step: steps made.
+        seen: places of the stream that were taken, the sampler's position.
+        model: the trained part.
+        optimiser: its `state_dict()`.
+        random: the state of each rank's generator on the CPU, and of its GPU where it has one.
+    """
+
+    step: int
+    seen: int
+    model: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    random: list[dict[str, Tensor]]
+
+
+def save_settings(folder: Folder, settings: Settings, origin: Origin) -> None:
+    """Writes `settings.json`."""
+    folder.write_json(SETTINGS, {"settings": settings.to_json(), "origin": asdict(origin)})
+
+
+def save_checkpoint(
+    folder: Folder, checkpoint: Checkpoint, settings: Settings, origin: Origin
+) -> None:
+    """Writes the checkpoint and the trained part; an earlier one stays until the new one is whole.
+
+    Raises:
+        UserError: no room or no permission.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in checkpoint.model.items()}
+    for index, state in checkpoint.optimiser["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
+    for rank, states in enumerate(checkpoint.random):
+        tensors |= {f"random.{rank}.{device}": state for device, state in states.items()}
+    about = {
+        "step": checkpoint.step,
+        "seen": checkpoint.seen,
+        "groups": checkpoint.optimiser["param_groups"],
+        "settings": settings.fixed(),
+        "origin": asdict(origin),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    folder.write(CHECKPOINT, write_safetensors(tensors, {"about": json.dumps(about)}))
+    trained = {name: tensors[f"model.{name}"] for name in checkpoint.model}
+    about = json.dumps({"step": checkpoint.step, "origin": asdict(origin)})
+    folder.write(PROJECTOR, write_safetensors(trained, {"about": about}))
+
+
+def read_checkpoint(folder: Folder, settings: Settings, origin: Origin) -> Checkpoint:
+    """Reads the checkpoint of a run with these settings.
+
+    Raises:
+        UserError: it is damaged, or belongs to another model, vocabulary, set of images or settings.
+    """
+    place = folder.path(CHECKPOINT)
+    tensors, about = _read(folder, CHECKPOINT)
+    made_from = Origin(**about["origin"])
+    if made_from.encoder_fingerprint != origin.encoder_fingerprint:
+        raise UserError(
+            f"the checkpoint {place} was trained on another model ({made_from.encoder}) "
+            f"than {origin.encoder}"
+        )
+    if made_from.vocabulary != origin.vocabulary:
+        raise UserError(
+            f"the checkpoint {place} was trained on another vocabulary ({made_from.tags:,} tags) "
+            f"than that of {settings.labels} ({origin.tags:,} tags)"
+        )
+    if made_from.images != origin.images:
+        raise UserError(
+            f"the checkpoint {place} was trained on {made_from.images:,} labelled images, "
+            f"and now there are {origin.images:,}"
+        )
+    for key, now in settings.fixed().items():
+        then = about["settings"].get(key, now)
+        if then != now:
+            raise UserError(
+                f"the checkpoint {place} was trained with {key} {then}, not {now}: "
+                "give the same settings, or the run another --name"
+            )
+    state: dict[int, dict[str, Tensor]] = {}
+    random: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition(".")
+        number, _, key = rest.partition(".")
+        if kind == "optimiser":
+            state.setdefault(int(number), {})[key] = tensor
+        elif kind == "random":
+            random.setdefault(int(number), {})[key] = tensor
+    return Checkpoint(
+        step=about["step"],
+        seen=about["seen"],
+        model=_part(tensors, "model."),
+        optimiser={"state": state, "param_groups": about["groups"]},
+        random=[random[rank] for rank in sorted(random)],
+    )
+
+
+def read_settings(folder: Folder) -> tuple[Settings, Origin]:
+    """What `save_settings` wrote.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    if not folder.exists(SETTINGS):
+        raise UserError(f"{folder.url} is not a training run: it holds no {SETTINGS}")
+    try:
+        value = folder.read_json(SETTINGS)
+        return Settings(**value["settings"]), Origin(**value["origin"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder.path(SETTINGS)} is damaged: {error}") from error
+
+
+def read_trained(folder: Folder) -> tuple[dict[str, Tensor], int]:
+    """The trained part, and the steps that it was trained for.
+
+    Raises:
+        UserError: there is none yet, or it is damaged.
+    """
+    if not folder.exists(PROJECTOR):
+        raise UserError(f"{folder.url} holds no {PROJECTOR}: its training has saved nothing yet")
+    tensors, about = _read(folder, PROJECTOR)
+    return tensors, about["step"]
+
+
+def load_trained(module: nn.Module, tensors: dict[str, Tensor], prefix: str, name: str) -> None:
+    """Fills a module with the tensors whose names start with `prefix`.
+
+    Raises:
+        UserError: they are those of another module; `name` says in the message where they are from.
+    """
+    try:
+        module.load_state_dict(_part(tensors, prefix))
+    except RuntimeError as error:
+        raise UserError(f"{name} does not fit the settings beside it") from error
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The state of this process's generators."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """Undoes all that was drawn since `random_state`."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _read(folder: Folder, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    data = folder.read(name)
+    try:
+        tensors = read_safetensors(data)
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])
+        return tensors, json.loads(header["__metadata__"]["about"])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise UserError(f"{folder.path(name)} is damaged or of another kind: {error}") from error

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import simplemma
 
 from eval.gold import GoldCaption
 from parsing.normalise import Normaliser, default
@@ -106,12 +107,13 @@ class Comparer:
         }
 
     def _grounds(self, caption: str) -> Callable[[str], bool]:
-        """A predicate: does the caption say every word of a tag, in whatever number?"""
+        """A predicate: does the caption say every word of a tag, in whatever form?"""
         words = self.normaliser.words(caption)
         said = {first + second for first, second in pairwise(words)}  # `wet suit` for `wetsuit`
         for word in words:
             for part in (word, *word.split("-")):
-                said |= {part, self.form(part), self.normaliser.attribute(part)}
+                lemma = simplemma.lemmatize(part, lang="en").lower()
+                said |= {part, lemma, self.form(part), self.normaliser.attribute(part)}
 
         def grounded(tag: str) -> bool:
             parts = tag.split()

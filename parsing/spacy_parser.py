@@ -254,7 +254,7 @@ class _Reader:
         hung: dict[int, int] = {}
         for i in range(len(nouns) - 1, -1, -1):
             head, arc = self.heads[i], self.arcs[i]
-            if nouns[i]:
+            if nouns[i] or self.tags[i] == "HYPH":
                 continue
             if self.words[i] in self.lexicon.colours and (i + 1 in run_of or i + 1 in hung):
                 hung[i] = run_of[i + 1] if i + 1 in run_of else hung[i + 1]

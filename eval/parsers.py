@@ -1,0 +1,216 @@
+"""Scores parsers, or folders of tags, against gold tags: a table, a JSON file and a page to read.
+
+    python eval/parsers.py --gold factual_dev.csv --parsers nltk,spacy,llm
+    python eval/parsers.py --gold gold.jsonl --tags data/tags --tags data/tags-nltk
+
+The page shows caption by caption what each got right, wrong and missed (the paper's Figure 4).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+if __name__ == "__main__":
+    # The repository, not this folder: `eval` is a package also where nothing is installed.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from eval.answers import ask, read_tags
+from eval.gold import GoldCaption, read_gold
+from eval.parser_page import page
+from eval.parser_report import Judged, as_json, as_table
+from eval.tag_scores import Comparer, score
+from parsing.errors import UserError
+from parsing.parser import ParserConfig
+from parsing.storage import Folder
+
+PARSERS = ("nltk", "spacy", "tag2text", "llm")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is scored against what.
+
+    Attributes:
+        gold: gold tags, see `eval.gold`.
+        parsers: names from `PARSERS`, run in this process.
+        tags: folders of tags that runs have written.
+        tag_list: tags of the tag2text parser, one per line.
+        model, prompt: of the LLM parser; None takes its defaults.
+        limit: score only the first so many captions.
+        out: folder for `scores.json` and `parsers.html`.
+        resamples, seed: of the bootstrap.
+        shown: captions on the page.
+
+    Raises:
+        UserError: a parser is unknown or named twice, there is nothing to score, or a number is
+            out of range.
+    """
+
+    gold: str
+    parsers: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    tag_list: str | None = None
+    model: str | None = None
+    prompt: str | None = None
+    limit: int | None = None
+    out: str = "data/parsers"
+    resamples: int = 1000
+    seed: int = 0
+    shown: int = 300
+
+    def __post_init__(self) -> None:
+        for name in self.parsers:
+            if name not in PARSERS:
+                raise UserError(f"there is no parser '{name}': choose from {', '.join(PARSERS)}")
+        for names, what in ((self.parsers, "parser"), (self.tags, "folder")):
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise UserError(f"the {what} {twice} is named twice")
+        if not self.parsers and not self.tags:
+            raise UserError("nothing to score: name parsers with --parsers or folders with --tags")
+        for flag, value, least in (
+            ("--limit", self.limit, 1),
+            ("--resamples", self.resamples, 1),
+            ("--shown", self.shown, 0),
+        ):
+            if value is not None and value < least:
+                raise UserError(f"{flag} must be at least {least}, not {value}")
+
+    def configs(self) -> list[ParserConfig]:
+        """The parsers' configurations, checked.
+
+        Raises:
+            UserError: what one of them needs is missing.
+        """
+        configs = [self._config(name) for name in self.parsers]
+        for config in configs:
+            config.check()
+        return configs
+
+    def _config(self, name: str) -> ParserConfig:
+        if name == "nltk":
+            from parsing.nltk_parser import NltkConfig
+
+            return NltkConfig()
+        if name == "spacy":
+            from parsing.spacy_parser import SpacyConfig
+
+            return SpacyConfig()
+        if name == "tag2text":
+            from parsing.tag2text_parser import Tag2TextConfig
+
+            return Tag2TextConfig(tag_list=self.tag_list)
+        import torch
+
+        from parsing.llm_parser import LLMConfig
+        from parsing.models import find_model
+
+        given = {} if self.prompt is None else {"prompt": self.prompt}
+        if self.model is not None:
+            given["model"] = find_model(self.model)
+        return LLMConfig(gpu=torch.cuda.is_available(), **given)
+
+
+def judge(settings: Settings, gold: Sequence[GoldCaption]) -> list[Judged]:
+    """Asks or reads each parser and compares its tags with the gold ones.
+
+    Raises:
+        UserError: as `Settings.configs`, `ask` and `read_tags`.
+    """
+    answers = [ask(config, gold) for config in settings.configs()]
+    answers += [read_tags(url, gold) for url in settings.tags]
+    comparer = Comparer()
+    judged = []
+    for answer in answers:
+        comparisons = [comparer.compare(*pair) for pair in zip(gold, answer.parsed, strict=True)]
+        scores = score(comparisons, settings.resamples, settings.seed)
+        judged.append(Judged(answer, comparisons, scores))
+    return judged
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 for a user's mistake."""
+    try:
+        settings = parse_flags(arguments)
+        out = Folder(settings.out)
+        gold = read_gold(settings.gold, settings.limit)
+        judged = judge(settings, gold)
+        out.make()
+        out.write_json("scores.json", as_json(settings, judged))
+        out.write("parsers.html", page(settings, gold, judged).encode())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    print(as_table(settings, judged))
+    print(f"\ncaption by caption: {out.path('parsers.html')}\nas data: {out.path('scores.json')}")
+    return 0
+
+
+def parse_flags(arguments: Sequence[str] | None = None) -> Settings:
+    """Settings from the command line.
+
+    Raises:
+        UserError: as `Settings`.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "--gold",
+        required=True,
+        metavar="FILE",
+        help="FACTUAL's .csv, or .jsonl with caption, objects, attributes",
+    )
+    add("--parsers", default="", metavar="NAMES", help=f"comma-separated, of {', '.join(PARSERS)}")
+    add(
+        "--tags",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder that parsing/run.py has written; repeat for several",
+    )
+    add("--tag-list", metavar="FILE", help="for tag2text: one tag per line")
+    add("--model", metavar="NAME", help="for llm: smollm2 (default), a hub id or a local folder")
+    add("--prompt", metavar="NAME", help="for llm: a prompt in prompts/, or a YAML file")
+    add("--limit", type=int, metavar="N", help="score only the first N captions")
+    add("--out", default=Settings.out, metavar="DIR", help="default %(default)s")
+    add(
+        "--resamples",
+        type=int,
+        default=Settings.resamples,
+        metavar="N",
+        help="bootstrap draws; default %(default)s",
+    )
+    add(
+        "--seed",
+        type=int,
+        default=Settings.seed,
+        metavar="N",
+        help="of the draws; default %(default)s",
+    )
+    add(
+        "--shown",
+        type=int,
+        default=Settings.shown,
+        metavar="N",
+        help="captions on the page; default %(default)s",
+    )
+    flags = parser.parse_args(arguments)
+    given = vars(flags) | {
+        "parsers": tuple(name.strip() for name in flags.parsers.split(",") if name.strip()),
+        "tags": tuple(flags.tags),
+    }
+    return Settings(**given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -14,6 +14,7 @@ The first `Labels` of a file writes `FILE.csr` beside it (seconds per million im
 from __future__ import annotations
 
 import os
+import warnings
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
@@ -193,7 +194,11 @@ class Labels:
         crow, col = self.rows_torch(positions)
         ones = torch.ones(len(col), dtype=dtype or torch.float32)
         shape = (len(crow) - 1, self.num_tags)
-        return torch.sparse_csr_tensor(crow.to(col.dtype), col, ones, shape, check_invariants=False)
+        with warnings.catch_warnings():  # torch calls its CSR layout beta, once a process
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            return torch.sparse_csr_tensor(
+                crow.to(col.dtype), col, ones, shape, check_invariants=False
+            )
 
     def frequencies(self, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Share of captions that carry each tag: shape (T,), float32 if no dtype is given."""

@@ -98,6 +98,7 @@ class Vocabulary:
                 row's number, a kind is unknown or a tag is there twice.
         """
         check_columns(table.schema, VOCABULARY, name)
+        about = table.schema.metadata or {}
         table = table.select(VOCABULARY.names)
         for column in VOCABULARY.names:
             if table[column].null_count:
@@ -107,7 +108,6 @@ class Vocabulary:
             raise UserError(f"column 'tag_id' of the vocabulary {name} does not count 0, 1, 2, ...")
         tags, kinds = table["tag"].to_pylist(), table["kind"].to_pylist()
         counts, frequencies = table["count"].to_numpy(), table["frequency"].to_numpy()
-        about = table.schema.metadata or {}
         if CAPTIONS_KEY in about:
             captions = int(about[CAPTIONS_KEY])
         else:  # another tool wrote it: the most frequent tag gives the denominator best

@@ -36,11 +36,12 @@ class Batch:
     last_id: int
 
 
-def batches_of(run: Run, rows: int = BATCH_ROWS) -> list[Batch]:
-    """Cuts a run into batches of about `rows` captions that do not overlap in their caption ids.
+def batches_of(run: Run, rows: int | None = None) -> list[Batch]:
+    """Cuts a run into batches of about `rows` captions (`BATCH_ROWS`) that do not overlap in their caption ids.
 
     Pieces that overlap (captions in no order of their ids) end up in one batch.
     """
+    rows = rows or BATCH_ROWS
     batches: list[Batch] = []
     waiting: list[Piece] = []
     last = -1

@@ -2,7 +2,7 @@
 
 Rows stand in the order of the images' shards. The key-value metadata of the Parquet footer holds
 `tagalign.labels` (a small JSON: format, counts, digest) and `tagalign.vocabulary` (JSON, see
-`Vocabulary.to_json`), where `parquet_kv_metadata` of DuckDB and `schema.metadata` of pyarrow find them.
+`Vocabulary.to_json`), where DuckDB's `parquet_kv_metadata` and pyarrow's `read_metadata(path).metadata` find them.
 """
 
 from __future__ import annotations

@@ -91,12 +91,13 @@ def scan(pieces: Iterable[Piece]) -> pl.LazyFrame:
     """A lazy query over the rows of some pieces, in their order."""
     pieces = list(pieces)
     if all(piece.whole for piece in pieces):
-        return pl.scan_parquet(
-            [piece.path for piece in pieces], glob=False, missing_columns="raise"
-        )
-    return pl.concat(
-        pl.scan_parquet(piece.path, glob=False).slice(piece.offset, piece.rows) for piece in pieces
-    )
+        return _scan_files([piece.path for piece in pieces])
+    return pl.concat(_scan_files([p.path]).slice(p.offset, p.rows) for p in pieces)
+
+
+def _scan_files(paths: list[str]) -> pl.LazyFrame:
+    # The columns that are used were checked file by file; others may come and go.
+    return pl.scan_parquet(paths, glob=False, missing_columns="insert", extra_columns="ignore")
 
 
 def _open_run(name: str, kinds: tuple[str, ...], partial: bool) -> Run:

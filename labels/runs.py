@@ -135,7 +135,7 @@ def _shards_of_run(folder: Folder) -> int | None:
     try:
         captions = folder.sub(CAPTIONS_FOLDER)
         if captions.exists(DONE):
-            return int(captions.read_json(DONE)["shards"])
+            return int(captions.read_json(DONE)["counts"]["shards"])
         if folder.exists(MANIFEST):
             return int(folder.read_json(MANIFEST)["shards"])
     except (ValueError, KeyError, TypeError) as error:

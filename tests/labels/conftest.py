@@ -75,7 +75,7 @@ def write_run(write_tags):
             pq.write_table(table, folder / "index" / f"part-{number:06d}.parquet")
         done = {"images": len(images), "captions": len(rows), "malformed": 0, "shards": shards}
         (folder / "captions").mkdir(exist_ok=True)
-        (folder / "captions" / "done.json").write_text(json.dumps(done))
+        (folder / "captions" / "done.json").write_text(json.dumps({"counts": done}))
         (folder / "manifest.json").write_text(json.dumps({"finished": True, "shards": shards}))
         return folder
 

@@ -42,22 +42,45 @@ def label_pieces(pieces: Iterable[Piece], ids: Mapping[str, pl.DataFrame]) -> pl
     Returns:
         Columns of `LABELLED`, rows in the order of the pieces; `tag_ids` ascending, each once.
     """
-    lists = [
-        tags_of(kind, {}).list.eval(
-            pl.element().replace_strict(
-                table["tag"], table["tag_id"], default=None, return_dtype=pl.Int32
-            )
+    ids_or_minus_one = {
+        kind: tags_of(kind, {}).list.eval(
+            pl.element()
+            .replace_strict(table["tag"], table["tag_id"], default=-1, return_dtype=pl.Int32)
+            .fill_null(-1)
         )
         for kind, table in ids.items()
-    ]
-    empty = pl.lit([], dtype=LABELLED["tag_ids"])
-    merged = pl.concat_list([tags.fill_null(empty) for tags in lists]) if lists else empty
+    }
+    nothing = pl.lit([], dtype=LABELLED["tag_ids"])
     query = scan(pieces).select(
         pl.col("caption_id").cast(pl.Int64),
         pl.col("caption").cast(pl.String).fill_null(""),
-        tag_ids=merged.list.drop_nulls().list.unique().list.sort(),
+        **{kind: lists.fill_null(nothing) for kind, lists in ids_or_minus_one.items()},
     )
-    return query.collect(engine="streaming")
+    frame = query.collect(engine="streaming")
+    tag_ids = _merge([frame[kind] for kind in ids], len(frame))
+    return frame.select("caption_id", "caption").with_columns(tag_ids.alias("tag_ids"))
+
+
+def _merge(columns: list[pl.Series], rows: int) -> pl.Series:
+    """One list a row of the ids in several columns of lists: ascending, each once, none below 0.
+
+    One sort of (row, id) packed in 64 bits takes a third of the time of a sort per list.
+    """
+    packed = [np.empty(0, dtype=np.int64)]
+    for column in columns:
+        lists = column.rechunk().to_arrow()
+        offsets = lists.offsets.to_numpy()
+        ids = lists.values.to_numpy()[offsets[0] : offsets[-1]]
+        row = np.repeat(np.arange(rows, dtype=np.int64) << 32, np.diff(offsets))
+        known = ids >= 0
+        packed.append(row[known] | ids[known])
+    pairs = np.concatenate(packed)
+    pairs.sort()
+    pairs = pairs[np.diff(pairs, prepend=-1) != 0]
+    ends = np.zeros(rows + 1, dtype=np.int64)
+    np.cumsum(np.bincount(pairs >> 32, minlength=rows), out=ends[1:])
+    ids = (pairs & 0xFFFFFFFF).astype(np.int32)
+    return pl.Series(pa.LargeListArray.from_arrays(pa.array(ends), pa.array(ids)))
 
 
 def narrowing(wide: Vocabulary, narrow: Vocabulary) -> np.ndarray:

@@ -34,10 +34,11 @@ def page(settings: Settings, gold: Sequence[GoldCaption], judged: Sequence[Judge
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     figures = [
-        (name, [(shown(s), _percent(s.value)) for s in scores]) for name, scores in rows(judged)
+        (name, [(*_split(shown(s)), _percent(s.value)) for s in scores])
+        for name, scores in rows(judged)
     ]
     gaps = [
-        (name, ["" if score is None else shown(score, "+") for score in scores])
+        (name, [_split("" if s is None else shown(s, "+")) for s in scores])
         for name, scores in (differences(settings, judged) if len(judged) > 1 else ())
     ]
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -50,6 +51,12 @@ def page(settings: Settings, gold: Sequence[GoldCaption], judged: Sequence[Judge
         cold_starts=[seconds(one.answers.cold_start) for one in judged],
         captions=[_caption(place, gold, judged) for place in range(min(settings.shown, len(gold)))],
     )
+
+
+def _split(text: str) -> tuple[str, str]:
+    """A figure and its interval."""
+    value, _, interval = text.partition(" ")
+    return value, interval
 
 
 def _percent(value: float) -> int:

@@ -6,6 +6,7 @@ the tagged words.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -67,7 +68,10 @@ class NltkConfig:
         import nltk
 
         nltk.data.path[:0] = [folder for folder in self.data if folder not in nltk.data.path]
-        if self._found() or (nltk.download(TAGGER, quiet=True) and self._found()):
+        if self._found():
+            return
+        silence = io.StringIO()  # one sentence, not NLTK's own report too
+        if nltk.download(TAGGER, quiet=True, print_error_to=silence) and self._found():
             return
         raise UserError(
             f"NLTK's tagger is missing and could not be downloaded: set NLTK_DATA to a folder that "

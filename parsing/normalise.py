@@ -154,18 +154,22 @@ class Normaliser:
             return f"{head}-{self.singular(tail)}"
         if len(word) < 4 and not word.endswith("men"):
             return word
-        lemma = simplemma.lemmatize(word, lang="en").lower()
+        lemma = simplemma.lemmatize(word, lang="en")
         if lemma == word:
-            return self._strip(word)
+            return word if simplemma.is_known(word, lang="en") else self._strip(word)
+        lemma = lemma.lower()
+        if lemma == word:  # the library knows only the name: Poles, Christmas
+            stem = self._strip(word)
+            return stem if simplemma.is_known(stem, lang="en") else word
         for plural, singular in _PLURALS:
             if word.endswith(plural) and lemma == word[: -len(plural)] + singular:
-                return lemma if lemma == word else self.singular(lemma)
+                return self.singular(lemma)
         return word
 
     @staticmethod
     def _strip(word: str) -> str:
         """Takes a regular -s off a word that the library doesn't know (countertops, iphones)."""
-        if not word.endswith("s") or word.endswith("ss") or simplemma.is_known(word, lang="en"):
+        if not word.endswith("s") or word.endswith("ss"):
             return word
         stem = word[:-1]
         # Greek and Latin singulars end like this too (octopus, iris): only a known stem is one.

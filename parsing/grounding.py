@@ -159,7 +159,7 @@ def _goes_on(found: list[Word], at: int, form: Form, predicate: bool) -> list[st
     word, attribute = found[at], _escape(form.attribute)
     if word.degree:
         return [""]
-    if word.number or found[at + 1].linked:
+    if word.describes or found[at + 1].linked:
         return [attribute]
     return [attribute, ""]
 

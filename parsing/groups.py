@@ -9,6 +9,9 @@ seen at all is for the model to say.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import json
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -17,6 +20,8 @@ from pathlib import Path
 
 import regex
 import yaml
+
+from parsing.phrases import Words
 
 DATA = Path(__file__).with_name("groups.yaml")
 
@@ -30,6 +35,14 @@ _WORD = regex.compile(
 _GLYPH = regex.compile(_GLYPHS)
 _UNSEEN = regex.compile(r"[\p{C}\p{Z}\s]+")  # control, format and unassigned characters, and spaces
 _PERSON = regex.compile(r"<\s*person\s*>", regex.IGNORECASE)
+_DESCRIBING = (
+    "ed",
+    "less",
+    "ous",
+    "ible",
+    "ful",
+    "ish",
+)  # endings of adjectives and hardly any noun
 _YEAR = regex.compile(r"\p{N}{3,}")
 
 
@@ -42,18 +55,26 @@ class Lexicon:
     copulas: frozenset[str]
     degrees: frozenset[str]
     conjunctions: frozenset[str]
-    partitives: frozenset[str]
+    prepositions: frozenset[str]
     numbers: frozenset[str]
-    shades: frozenset[str]
     nouns_in_ing: frozenset[str]
     nouns_in_ed: frozenset[str]
     verbs: frozenset[str]
     verbs_or_nouns: frozenset[str]
+    more: Words
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever a list does; part of the LLM parser's fingerprint."""
+        lists = {f.name: sorted(getattr(self, f.name)) for f in fields(self) if f.name != "more"}
+        text = json.dumps([lists, self.more.digest])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def names_nothing(self, word: str) -> bool:
         """Whether a word stands between groups."""
         return (
             word in self.function_words
+            or word in self.prepositions
             or word in self.determiners
             or word in self.copulas
             or word in self.conjunctions
@@ -70,12 +91,26 @@ class Lexicon:
             last.endswith("ed") and last not in self.nouns_in_ed
         )
 
+    def is_measure(self, word: str) -> bool:
+        """`row of trees`, `side of a bus`, `photo of a dog`: before `of` it names no thing."""
+        more = self.more
+        return word in more.quantities or word in more.places or word in more.pictures
+
+    def describes(self, word: str) -> bool:
+        """Whether a word in front of a noun describes it, and is no part of the noun's name."""
+        if word in self.more.colours:
+            return True
+        return len(word) > 5 and word.endswith(_DESCRIBING) and not self._is_noun_in_ed(word)
+
+    def _is_noun_in_ed(self, word: str) -> bool:
+        return word.rpartition("-")[2] in self.nouns_in_ed
+
 
 @lru_cache(1)
 def lexicon() -> Lexicon:
     """The project's own word lists, read once and only when somebody needs them."""
     data = yaml.safe_load(DATA.read_text(encoding="utf-8"))
-    return Lexicon(**{field.name: frozenset(data[field.name]) for field in fields(Lexicon)})
+    return Lexicon(**{name: frozenset(words) for name, words in data.items()}, more=Words.load())
 
 
 @dataclass(slots=True)
@@ -88,7 +123,7 @@ class Word:
         linked: `and`, `or` or a comma lies between it and the word before.
         droppable: may be a verb, and so be left out of the answer.
         head: may be the last word of an object.
-        number: counts, and so can only be an attribute.
+        describes: can only be an attribute: a number, or a colour before a noun.
         degree: belongs to the word after it (`dark`, `partly`).
     """
 
@@ -97,7 +132,7 @@ class Word:
     linked: bool = False
     droppable: bool = False
     head: bool = True
-    number: bool = False
+    describes: bool = False
     degree: bool = False
 
 
@@ -135,6 +170,7 @@ def _split(text: str) -> Iterator[Group]:
     """Cuts at every word that names nothing and at every mark but a comma."""
     lex, matches = lexicon(), list(_WORD.finditer(text))
     group, linked, predicate, end = Group([]), False, False, 0
+    placed = False  # whether a preposition comes before
     named = False  # whether the word before could name a thing: what a copula then says is of it
     for position, match in enumerate(matches):
         word, mark = match[0], text[end : match.start()].strip()
@@ -149,7 +185,14 @@ def _split(text: str) -> Iterator[Group]:
         if word in lex.conjunctions:
             linked = True
             continue
-        if lex.names_nothing(word) or (word in lex.partitives and following == "of"):
+        if (
+            lex.names_nothing(word)
+            or (following == "of" and lex.is_measure(word))
+            or (placed and not group.words and word in lex.more.places and _ends_here(following))
+        ):
+            placed = (
+                word in lex.prepositions or word[0] in "'’" or (placed and word in lex.determiners)
+            )
             if group.words:
                 yield group
             linked = False
@@ -163,15 +206,15 @@ def _split(text: str) -> Iterator[Group]:
                 yield group
             group = Group([])
             continue
-        named = True
+        named, placed = True, False
         group.words.append(
             Word(
                 text=word,
                 position=position,
                 linked=linked and bool(group.words),
                 droppable=bool(_YEAR.fullmatch(word)) or word in lex.verbs_or_nouns,
-                number=word in lex.numbers or not any(map(str.isalpha, word)),
-                degree=word in lex.shades or (len(word) > 4 and word.endswith("ly")),
+                describes=word in lex.numbers or not any(map(str.isalpha, word)),
+                degree=len(word) > 4 and word.endswith("ly"),
             )
         )
         if _is_plural(word) and following in lex.determiners:  # `dog chases the ball`
@@ -181,8 +224,12 @@ def _split(text: str) -> Iterator[Group]:
         yield group
 
 
+def _ends_here(word: str) -> bool:
+    return not word or lexicon().names_nothing(word)
+
+
 def _relates(word: str) -> bool:
-    return word in lexicon().function_words
+    return word in lexicon().prepositions
 
 
 def _is_plural(word: str) -> bool:
@@ -198,17 +245,19 @@ def _settle(group: Group) -> Group | None:
     for word in found:
         if lex.is_participle(word.text):
             word.droppable, word.head = True, False
-        elif word.number:
+        elif word.describes:  # a number
             word.head = False
     if group.kind == "noun":
         while found and not found[-1].head:  # `man sitting`: a verb, or a number alone
             found.pop()
-    for word, after in zip(found, found[1:], strict=False):
+    for word, after in itertools.pairwise(found):
         # A noun in front of a noun has no plural: `dog chases cat`.
         word.droppable = word.droppable or (_is_plural(word.text) and not after.linked)
-    for word, after in zip(found, found[1:], strict=False):
+    for word, after in itertools.pairwise(found):
         word.head = word.head and (after.linked or after.droppable)
-        word.degree = word.degree and not after.linked
+        shaded = word.text in lex.more.shades and after.text in lex.more.colours  # `dark green`
+        word.degree = (word.degree or shaded) and not after.linked
+        word.describes = word.describes or lex.describes(word.text)
     if not any(any(map(str.isalpha, word.text)) for word in found):
         return None
     return group

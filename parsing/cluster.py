@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from parsing.errors import UserError
 from parsing.parser import Resources
+from parsing.quiet import output_in_file
 
 LOCAL = "local"
+CONNECT_SECONDS = 5
 # What a user sets once and every node needs to know.
 _PASSED_ON = ("TAGALIGN_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN", "NLTK_DATA")
 
@@ -32,24 +35,40 @@ def connected(
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    address = address or os.environ.get("RAY_ADDRESS") or LOCAL
+    _check_reachable(address)
     import ray
 
-    address = address or os.environ.get("RAY_ADDRESS") or LOCAL
     options = {"include_dashboard": False} if address == LOCAL else {}
     try:
-        ray.init(
-            address=address,
-            runtime_env=_runtime_env(address, modules),
-            log_to_driver=False,
-            logging_level="error",
-            **options,
-        )
+        with output_in_file("ray") as log:
+            ray.init(
+                address=address,
+                runtime_env=_runtime_env(address, modules),
+                log_to_driver=False,
+                logging_level="error",
+                **options,
+            )
     except Exception as error:  # Ray raises ConnectionError, RuntimeError, its own, and others
         raise UserError(_why_not(address, error)) from error
+    finally:
+        os.unlink(log)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for ten minutes to reach a host that nobody listens on."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"no Ray cluster answers at {address}: {reason}") from error
 
 
 def _runtime_env(address: str, modules: Sequence[str]) -> dict:
@@ -66,10 +85,11 @@ def _runtime_env(address: str, modules: Sequence[str]) -> dict:
 
 def _why_not(address: str, error: Exception) -> str:
     text = " ".join(str(error).split())
-    if "oken" in text:
+    if "oken" in text or "Failed to connect" in text:  # somebody listens there, but says no
         return (
-            f"the Ray cluster at {address} refuses this process: Ray's token is missing or wrong "
-            "here; copy ~/.ray/auth_token from the head node, or set RAY_AUTH_TOKEN"
+            f"the Ray cluster at {address} does not let this process in: if it asks for a token, "
+            "which is Ray's default, set RAY_AUTH_MODE=token here and copy ~/.ray/auth_token from "
+            "its head node (or set RAY_AUTH_TOKEN)"
         )
     return f"no Ray cluster answers at {address}: {text[:200] or type(error).__name__}"
 

@@ -12,13 +12,13 @@ import contextlib
 import itertools
 import os
 import re
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from parsing.errors import EngineDied, UserError
+from parsing.quiet import output_in_file
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -103,7 +103,7 @@ class Engine:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         try:
-            with _output_in_file() as log:
+            with output_in_file("engine") as log:
                 self._log = log
                 try:
                     self._llm = self._run(self._start(settings.arguments(model, revision)))
@@ -188,26 +188,6 @@ def _prepare_environment(settings: EngineSettings) -> None:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.kv_cache_gb))
         # Binding to cores by number is wrong where Ray has given this actor some of them.
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-
-
-@contextlib.contextmanager
-def _output_in_file() -> Iterator[str]:
-    """Sends what this process and those it starts print into a file; gives the file's path.
-
-    The engine's processes keep writing there. Their last words are the only place where a failed
-    start says why, and they would bury the progress bar.
-    """
-    descriptor, path = tempfile.mkstemp(prefix="tagalign-engine-", suffix=".log")
-    kept = [os.dup(1), os.dup(2)]
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    try:
-        yield path
-    finally:
-        os.dup2(kept[0], 1)
-        os.dup2(kept[1], 2)
-        for each in (descriptor, *kept):
-            os.close(each)
 
 
 def _cause(log: str, error: Exception) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from parsing.engine import Answer, Engine, EngineSettings
 from parsing.errors import UserError
-from parsing.grounding import answer_regex, read_answer
+from parsing.grounding import answer_regex, max_answer_tokens, read_answer
 from parsing.models import Model, find_model
 from parsing.normalise import Normaliser
 from parsing.parser import Resources
@@ -88,7 +88,10 @@ class LLMConfig:
     def settings(self, prefix_tokens: int) -> EngineSettings:
         """Engine settings with room for the prompt, the longest caption and its answer."""
         context = (
-            prefix_tokens + 64 + self.max_caption_tokens + _answer_limit(self.max_caption_tokens)
+            prefix_tokens
+            + 64
+            + self.max_caption_tokens
+            + max_answer_tokens(self.max_caption_tokens)
         )
         return EngineSettings(
             tensor_parallel=self.model.tensor_parallel,
@@ -188,11 +191,6 @@ class LLMParser:
         )
 
 
-def _answer_limit(caption_tokens: int) -> int:
-    """Most tokens an answer may take: every word of the caption once, with all its separators."""
-    return 3 * caption_tokens + 16
-
-
 def _sampling(caption_tokens: int) -> dict[str, Any]:
     """Greedy decoding, keyword arguments of vLLM's `SamplingParams`."""
-    return {"temperature": 0.0, "max_tokens": _answer_limit(caption_tokens)}
+    return {"temperature": 0.0, "max_tokens": max_answer_tokens(caption_tokens)}

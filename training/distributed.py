@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -52,6 +53,9 @@ def process_group() -> Iterator[torch.device]:
             raise
         raise UserError(f"rank {rank()} stops, as another one is gone: see its message") from error
     finally:
+        # Gloo's threads take the interpreter's lock to let go of the last tensors. Whoever destroys
+        # the group holds that lock and waits for the threads: so let them finish first.
+        time.sleep(0.2)
         dist.destroy_process_group()
 
 

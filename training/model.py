@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from training.clip import Clip, load_clip
+from training.groupvit import PREFIX as GROUPVIT_PREFIX
+from training.groupvit import GroupVit, load_groupvit
 from training.losses import GROUPVIT, ImageTextLoss, MultiLabelContrastiveLoss, TagLoss
+from training.projector import Projector
 from training.settings import CLASS, Settings
 from training.surgery import image_tokens
 from training.tag_scores import Positives
+
+Encoder = Clip | GroupVit
+
+
+def load_encoder(settings: Settings, device: torch.device | str = "cpu") -> Encoder:
+    """The encoder that the settings name.
+
+    Raises:
+        UserError: see `load_clip` and `load_groupvit`.
+    """
+    if settings.model.startswith(GROUPVIT_PREFIX):
+        return load_groupvit(settings.model, device)
+    return load_clip(settings.model, settings.weights, device, settings.quick_gelu)
+
+
+def make_head(encoder: Encoder, settings: Settings) -> nn.Module:
+    """The part of the image side that learns, as it is before training."""
+    if isinstance(encoder, GroupVit):
+        return encoder.head()
+    return Projector(encoder.visual, settings.blocks, settings.kernel)
+
+
+def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """uint8 of shape (B, H, W, 3) to the float32 images (B, 3, H, W) that an encoder takes."""
+    mean = torch.tensor(mean, device=pixels.device) * 255
+    std = torch.tensor(std, device=pixels.device) * 255
+    return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
 
 
 class Frozen(NamedTuple):
@@ -25,43 +56,22 @@ class Frozen(NamedTuple):
     grid: tuple[int, int]
 
 
-class Encoder(Protocol):
-    """A frozen text side, and an image side with a head that learns; see `Clip` and `GroupVit`."""
-
-    name: str
-    fingerprint: str
-    embed_dim: int
-    patch_size: int
-    image_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def encode_texts(self, texts: list[str]) -> Tensor: ...
-
-    def encode_tokens(self, tokens: Tensor) -> Tensor: ...
-
-
-def frozen_tokens(clip: nn.Module, images: Tensor, settings: Settings) -> Frozen:
+def frozen_tokens(encoder: Encoder, images: Tensor, settings: Settings) -> Frozen:
     """The frozen part of the image side, without gradient.
 
     Args:
-        clip: a `Clip`.
+        encoder: which.
         images: normalised, shape (B, 3, H, W).
         settings: `path` and `depth`, and `pool`, which says whose tokens they are.
     """
+    if isinstance(encoder, GroupVit):
+        return Frozen(images, (0, 0))
     by_class = settings.pool == CLASS
     with torch.no_grad():
-        tokens = image_tokens(clip.visual, images, settings.image_path, class_token=by_class)
+        tokens = image_tokens(encoder.visual, images, settings.image_path, class_token=by_class)
     if by_class:
         return Frozen(tokens.class_token.unsqueeze(1), (1, 1))
     return Frozen(tokens.patches, tokens.grid)
-
-
-def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 of shape (B, H, W, 3) to the float32 images (B, 3, H, W) that an encoder takes."""
-    mean = torch.tensor(mean, device=pixels.device) * 255
-    std = torch.tensor(std, device=pixels.device) * 255
-    return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
 
 
 class Terms(NamedTuple):
@@ -72,65 +82,69 @@ class Terms(NamedTuple):
     text: Tensor
 
 
-class TagAlign(nn.Module):
-    """The head and the losses with their temperatures: all that has a gradient.
+class Objective(nn.Module):
+    """Eq. 6: w_tag * L_tag + w_text * L_itc; a loss of weight 0 is not there at all.
 
     Args:
-        head: called with the parts of `Frozen`, gives features of shape (B, N', D).
-        settings: which losses.
+        settings: which losses, and their weights.
         frequencies: of the T tags, shape (T,).
         groups: of the T tags, see `TagLoss`; None where they share one softmax.
     """
 
-    def __init__(
-        self, head: nn.Module, settings: Settings, frequencies: Tensor, groups: Tensor | None
-    ):
+    def __init__(self, settings: Settings, frequencies: Tensor, groups: Tensor | None):
         super().__init__()
-        self.head = head
         self.tag_weight, self.text_weight = settings.tag_weight, settings.text_weight
-        self.tag_loss = self.text_loss = None
-        if settings.tag_weight:
-            self.tag_loss = (
-                MultiLabelContrastiveLoss()
-                if settings.tag_loss == GROUPVIT
-                else TagLoss(settings.tag_loss, frequencies, groups)
-            )
-        if settings.text_weight:
-            self.text_loss = ImageTextLoss()
+        self.tag = self.text = None
+        if self.tag_weight and settings.tag_loss == GROUPVIT:
+            self.tag = MultiLabelContrastiveLoss()
+        elif self.tag_weight:
+            self.tag = TagLoss(settings.tag_loss, frequencies, groups)
+        if self.text_weight:
+            self.text = ImageTextLoss()
 
     def forward(
         self,
-        frozen: Frozen,
+        images: Tensor,
         tags: Tensor,
         positives: Positives,
         denominators: Tensor,
         texts: Tensor,
-        share: float,
     ) -> Terms:
-        """Eq. 6 of one micro-batch.
+        """The losses of this rank's B images, whose mean over ranks is the batch's loss.
 
         Args:
-            frozen: of its images.
+            images: features, shape (B, D).
             tags: unit vectors, shape (T, D).
-            positives: of its images.
-            denominators: of the whole batch, see `TagLoss.forward`.
+            positives: of the images.
+            denominators: of the whole batch by the number of ranks, see `TagLoss.forward`.
             texts: embeddings of the captions, shape (B, D).
-            share: this micro-batch's part of the rank's images; the sum of the micro-batches'
-                losses is the rank's.
         """
-        images = self.head(*frozen).float().mean(dim=1)
         tag = text = images.new_zeros(())
-        if self.tag_loss is not None:
-            tag = self.tag_loss(images, tags, positives, denominators)
-        if self.text_loss is not None:
-            text = self.text_loss(images, texts) * share
+        if self.tag is not None:
+            tag = self.tag(images, tags, positives, denominators)
+        if self.text is not None:
+            text = self.text(images, texts)
         return Terms(self.tag_weight * tag + self.text_weight * text, tag, text)
 
     def temperatures(self) -> dict[str, Tensor]:
         """T of each loss that there is."""
-        losses = {"tag": self.tag_loss, "text": self.text_loss}
+        losses = {"tag": self.tag, "text": self.text}
         return {
             name: 1 / loss.temperature().detach()
             for name, loss in losses.items()
             if loss is not None
         }
+
+
+class TagAlign(nn.Module):
+    """All that has a gradient.
+
+    Attributes:
+        head: called with the parts of `Frozen`, gives features of shape (B, N', D).
+        objective: the losses with their temperatures.
+    """
+
+    def __init__(self, head: nn.Module, objective: Objective):
+        super().__init__()
+        self.head = head
+        self.objective = objective

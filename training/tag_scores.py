@@ -7,7 +7,7 @@ in forward, a chunk of rows at a time, and the chunk's buffer is used again. Lab
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -40,6 +40,12 @@ class Positives(NamedTuple):
         return torch.repeat_interleave(
             torch.arange(len(counts), device=counts.device), counts, output_size=len(self.cols)
         )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Positives]) -> Positives:
+        """The images of several batches, one after the other."""
+        counts = torch.cat([part.counts for part in parts])
+        return cls(F.pad(counts.cumsum(0), (1, 0)), torch.cat([part.cols for part in parts]))
 
     def to(self, device: torch.device | str) -> Positives:
         return Positives(*(t.to(device, non_blocking=True) for t in self))

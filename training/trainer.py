@@ -1,32 +1,26 @@
-"""The training loop: Eq. 6 over labelled images, on one process or on as many as `torchrun` starts."""
+"""The training loop: Eq. 6 over labelled images, on one process or on as many as `torchrun` starts.
+
+A batch that does not fit into memory is put through the model in micro-batches, with the gradient of
+the whole: features come first, without a graph; then the loss over all of them and its gradient by
+each feature; then each micro-batch once more, with a graph, to take its features' gradients on to the
+projector (GradCache, arXiv 2101.06983). So the contrastive loss has the negatives of the whole
+batch, and how it is cut up changes nothing but speed.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import signal
 import time
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from labels.reader import Labels
-from labels.vocabulary import ATTRIBUTE
 from parsing.errors import UserError
 from parsing.storage import Folder
-from training.clip import Clip, load_clip, tag_embeddings
-from training.data import (
-    Batch,
-    Join,
-    LabelledImages,
-    MicroBatches,
-    Order,
-    cached_join,
-    make_loader,
-)
+from training.data import Batch, MicroBatches, make_loader
 from training.distributed import (
     first_rank_first,
     from_all_ranks,
@@ -35,17 +29,12 @@ from training.distributed import (
     sum_over_ranks,
     world_size,
 )
-from training.groupvit import PREFIX as GROUPVIT_PREFIX
-from training.groupvit import GroupVit, load_groupvit
-from training.images import find_images, open_index
-from training.losses import BALANCED, WEIGHTED, images_with_tags
+from training.losses import images_with_tags
 from training.metrics import Log, Stopwatch
-from training.model import Frozen, TagAlign, frozen_tokens, normalise
-from training.projector import Projector
+from training.model import Frozen, Terms, frozen_tokens, normalise
 from training.runs import (
     CHECKPOINT,
     Checkpoint,
-    Origin,
     load_trained,
     random_state,
     read_checkpoint,
@@ -53,12 +42,13 @@ from training.runs import (
     save_settings,
     set_random_state,
 )
-from training.settings import REFERENCE_BATCH, Settings
+from training.settings import Settings
+from training.setup import make_optimiser, prepare, say
+from training.tag_scores import Positives
 
 MAX_SKIPPED = 0.05  # of the images looked at
 ENOUGH_TRIED = 1_000  # or the whole data set, before that share means anything
-BETAS, EPSILON = (0.9, 0.999), 1e-6  # the paper's release
-WORK = ("encoder", "forward", "backward", "optimiser")  # what a step is for; the rest is overhead
+WORK = ("encoder", "projector", "loss", "backward", "optimiser")  # the rest of a step is overhead
 
 
 def train(settings: Settings) -> Folder:
@@ -76,33 +66,14 @@ def train(settings: Settings) -> Folder:
         return trainer.folder
 
 
-def load_encoder(settings: Settings, device: torch.device | str = "cpu") -> Clip | GroupVit:
-    """The encoder that the settings name.
-
-    Raises:
-        UserError: see `load_clip` and `load_groupvit`.
-    """
-    if settings.model.startswith(GROUPVIT_PREFIX):
-        return load_groupvit(settings.model, device)
-    return load_clip(settings.model, settings.weights, device, settings.quick_gelu)
-
-
-def make_head(encoder: Clip | GroupVit, settings: Settings) -> nn.Module:
-    """The part of the image side that learns, as it is before training."""
-    if isinstance(encoder, GroupVit):
-        return encoder.head()
-    return Projector(encoder.visual, settings.blocks, settings.kernel)
-
-
 class Trainer:
     """One rank's part of a run.
 
     Attributes:
+        setup: models, tags, data.
         folder: the run's.
-        steps: of the whole run.
-        step: made so far.
-        watch: seconds by phase: `waiting` (for images), `encoder`, `forward` (projector and loss),
-            `backward`, `optimiser`.
+        step: steps made so far.
+        watch: seconds by phase: `waiting` (for images), those of `WORK`, and `saving`.
 
     Raises:
         UserError: bad input; see `train`.
@@ -113,129 +84,26 @@ class Trainer:
         self.folder = Folder(settings.folder)
         self.watch = Stopwatch()
         self.step = 0
-        torch.manual_seed(settings.seed)
         with first_rank_first():
-            self._prepare()
-        self.module = DistributedDataParallel(self.model) if world_size() > 1 else self.model
-        self._totals = torch.zeros(2, dtype=torch.int64)  # images tried and skipped, all ranks
-        self._stop = 0
-
-    def _prepare(self) -> None:
-        settings = self.settings
-        labels = Labels(settings.labels)
-        if not labels.num_tags:
-            raise UserError(f"{settings.labels} has a vocabulary without tags")
-        index, files, joined = self._find_images(labels)
-        self._fit_batch(len(joined.images))
-
-        self.encoder = load_encoder(settings, self.device)
-        self.size = settings.size or self.encoder.image_size
-        if self.size % self.encoder.patch_size:
-            raise UserError(
-                f"--size {self.size} is not whole patches of {self.encoder.patch_size} pixels"
-            )
-        self.tags = tag_embeddings(self.encoder, labels.vocabulary.tags, Folder(settings.cache)).to(
-            self.device
-        )
-        self.model = TagAlign(
-            make_head(self.encoder, settings),
-            settings,
-            self._frequencies(labels),
-            self._groups(labels),
-        ).to(self.device)
-        if world_size() > 1 and self.device.type == "cuda":  # GroupViT has some
-            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
-        self.optimiser = make_optimiser(self.model, settings, self.batch_size)
-        self.origin = Origin(
-            self.encoder.name,
-            self.encoder.fingerprint,
-            labels.vocabulary.fingerprint,
-            labels.num_tags,
-            len(joined.images),
-        )
-        torch.manual_seed(settings.seed + 1 + rank())  # GroupViT draws noise: not the same on each
-        self._resume()
-
-        self.data = LabelledImages(
-            index,
-            files,
-            joined,
-            labels,
-            settings.augmentation(self.size),
-            self.encoder.tokenizer if settings.text_weight else None,
-            settings.seed,
-        )
-        if settings.text_weight:
-            labels.captions([0])  # made once, before workers look
-        shards = np.asarray(index.with_format("numpy")["file"])[joined.images]
-        order = Order(len(self.data), shards if files.are_shards else None, settings.seed)
+            self.setup = prepare(settings, device)
+            self.model = self.setup.model
+            self.optimiser = make_optimiser(self.model, settings, self.setup.batch_size)
+            torch.manual_seed(settings.seed + 1 + rank())  # noise is not the same on each rank
+            self._resume()
+        self.head = self.model.head
+        if world_size() > 1:
+            self.head = DistributedDataParallel(self.head)
         self.batches = MicroBatches(
-            order,
-            self.batch_size,
+            self.setup.order,
+            self.setup.batch_size,
             settings.micro_batch,
             self.step,
-            self.steps,
+            self.setup.steps,
             rank(),
             world_size(),
         )
-
-    def _find_images(self, labels: Labels):
-        settings, cache = self.settings, Folder(self.settings.cache)
-        files = find_images(settings.images)
-        if files.are_shards and world_size() > len(files.paths):
-            raise UserError(
-                f"{world_size()} ranks are more than the {len(files.paths)} shards at "
-                f"{settings.images}: start fewer, or cut the images into more shards"
-            )
-        index = open_index(files, settings.key_field, cache)
-        joined = cached_join(index, files, labels, settings.key_field, cache)
-        say(
-            f"{len(joined.images):,} of {len(index):,} images have one of the {len(labels):,} rows of "
-            f"labels over {labels.num_tags:,} tags"
-        )
-        tagged = labels.indptr[joined.labels + 1] > labels.indptr[joined.labels]
-        if not tagged.any():
-            raise UserError(f"none of these images has a tag: was {settings.labels} made for them?")
-        if not settings.text_weight:  # there is nothing to learn from the others
-            joined = Join(joined.images[tagged], joined.labels[tagged])
-        return index, files, joined
-
-    def _fit_batch(self, images: int) -> None:
-        settings, world = self.settings, world_size()
-        if settings.batch_size % world:
-            raise UserError(f"--batch-size {settings.batch_size} cannot be shared by {world} ranks")
-        if images < world:
-            raise UserError(f"{images:,} labelled images cannot be shared by {world} ranks")
-        self.batch_size = min(settings.batch_size, images // world * world)
-        if self.batch_size < settings.batch_size:
-            say(
-                f"a batch of {self.batch_size:,} instead of {settings.batch_size:,}, as there are "
-                f"no more images, and a learning rate that is smaller to match"
-            )
-        self.steps = settings.steps or math.ceil(settings.epochs * images / self.batch_size)
-
-    def _frequencies(self, labels: Labels) -> Tensor:
-        frequencies = labels.frequencies()
-        if self.settings.tag_loss not in (BALANCED, WEIGHTED):
-            return torch.ones_like(frequencies)
-        never = (frequencies <= 0).nonzero().flatten()
-        if len(never):
-            raise UserError(
-                f"{len(never):,} tags of {self.settings.labels} have a frequency of 0, for example "
-                f"'{labels.vocabulary.tags[int(never[0])]}', which --tag-loss "
-                f"{self.settings.tag_loss} cannot use"
-            )
-        return frequencies
-
-    def _groups(self, labels: Labels) -> Tensor | None:
-        """The group of each tag; kept on the CPU too, where images with tags are counted."""
-        self._group_of, self._num_groups = None, 1
-        if not self.settings.separate:
-            return None
-        kinds = labels.vocabulary.kinds
-        self._group_of = torch.tensor([int(kind == ATTRIBUTE) for kind in kinds])
-        self._num_groups = int(self._group_of.max()) + 1
-        return self._group_of
+        self._totals = torch.zeros(2, dtype=torch.int64)  # images tried and skipped, all ranks
+        self._stop = 0
 
     def _resume(self) -> None:
         if rank() == 0:
@@ -248,8 +116,8 @@ class Trainer:
             raise UserError(
                 f"{self.folder.url} holds a run already: --resume goes on with it, --name starts another"
             )
-        checkpoint = read_checkpoint(self.folder, self.settings, self.origin)
-        if checkpoint.seen != checkpoint.step * self.batch_size:
+        checkpoint = read_checkpoint(self.folder, self.settings, self.setup.origin)
+        if checkpoint.seen != checkpoint.step * self.setup.batch_size:
             raise UserError(f"the checkpoint in {self.folder.url} was made with another batch size")
         load_trained(self.model, checkpoint.model, "", self.folder.path(CHECKPOINT))
         self.optimiser.load_state_dict(checkpoint.optimiser)
@@ -270,19 +138,19 @@ class Trainer:
             log = None
             if rank() == 0:
                 stack.enter_context(self.folder.lock())
-                save_settings(self.folder, settings, self.origin)
+                save_settings(self.folder, settings, self.setup.origin)
                 log = Log(self.folder, self.step, settings.to_json(), settings.wandb)
                 stack.callback(log.close)
             stack.enter_context(self._signals())
             loader = make_loader(
-                self.data, self.batches, settings.num_workers, self.device.type == "cuda"
+                self.setup.data, self.batches, settings.num_workers, self.device.type == "cuda"
             )
             batches = iter(loader)
             self._since, self._since_step = time.perf_counter(), self.step
-            while self.step < self.steps:
+            while self.step < self.setup.steps:
                 figures = self._one_step(batches)
                 self.step += 1
-                last = self.step == self.steps
+                last = self.step == self.setup.steps
                 if last or self.step % settings.log_every == 0:
                     self._report(figures, log)
                 if last or self._stop or self.step % settings.save_every == 0:
@@ -294,35 +162,63 @@ class Trainer:
         with self.watch.phase("waiting"):
             parts = [next(batches) for _ in range(self.batches.parts)]
         denominators = self._count(parts)
-        sums: dict[str, Tensor] = {}
         self.optimiser.zero_grad(set_to_none=True)
-        for number, batch in enumerate(parts, start=1):
-            with self.watch.phase("encoder"):
-                frozen, texts = self._encode(batch)
-            is_last = number == len(parts)
-            sync = (
-                contextlib.nullcontext()
-                if is_last or self.module is self.model
-                else self.module.no_sync()
-            )
-            with sync:
-                with self.watch.phase("forward"), self._autocast():
-                    terms = self.module(
-                        frozen,
-                        self.tags,
-                        batch.positives.to(self.device),
-                        denominators,
-                        texts,
-                        len(batch.pixels) / self.batches.share,
-                    )
-                with self.watch.phase("backward"):
-                    terms.total.backward()
-            for name, term in zip(("loss", "loss_tag", "loss_text"), terms, strict=True):
-                sums[name] = sums.get(name, 0) + term.detach()
+        if len(parts) == 1:
+            frozen, texts = self._encode(parts[0])
+            features = self._features(frozen)
+            terms = self._loss(features, parts, denominators, texts)
+            with self.watch.phase("backward"):
+                terms.total.backward()
+        else:
+            terms = self._backward_in_parts(parts, denominators)
         with self.watch.phase("optimiser"):
+            self._share_temperatures()
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
             self.optimiser.step()
-        return sums | {"gradient_norm": norm}
+        names = ("loss", "loss_tag", "loss_text")
+        return dict(zip(names, terms, strict=True)) | {"gradient_norm": norm}
+
+    def _backward_in_parts(self, parts: list[Batch], denominators: Tensor) -> Terms:
+        """The step's gradient without the graph of more than one micro-batch at a time."""
+        encoded, before, features = [], [], []
+        for part in parts:
+            encoded.append(self._encode(part))
+            before.append(random_state(self.device))
+            with torch.no_grad():
+                features.append(self._features(encoded[-1][0]))
+        whole = torch.cat(features).requires_grad_()
+        texts = torch.cat([texts for _, texts in encoded])
+        terms = self._loss(whole, parts, denominators, texts)
+        with self.watch.phase("backward"):
+            terms.total.backward()
+        for number, (frozen, _) in enumerate(encoded):
+            set_random_state(before[number], self.device)  # the same noise as the first time
+            is_last = number + 1 == len(parts)
+            alone = self.head is self.model.head
+            with contextlib.nullcontext() if is_last or alone else self.head.no_sync():
+                again = self._features(frozen)
+                with self.watch.phase("backward"):
+                    again.backward(whole.grad.split([len(f) for f in features])[number])
+        return terms
+
+    def _features(self, frozen: Frozen) -> Tensor:
+        """The image features, average-pooled, float32 of shape (b, D)."""
+        with self.watch.phase("projector"), self._autocast():
+            return self.head(*frozen).float().mean(dim=1)
+
+    def _loss(
+        self, features: Tensor, parts: list[Batch], denominators: Tensor, texts: Tensor
+    ) -> Terms:
+        with self.watch.phase("loss"):
+            positives = Positives.joined([part.positives for part in parts]).to(self.device)
+            return self.model.objective(features, self.setup.tags, positives, denominators, texts)
+
+    def _share_temperatures(self) -> None:
+        """The mean over ranks of what DDP does not see."""
+        gradients = [p.grad for p in self.model.objective.parameters()]
+        mean = sum_over_ranks(torch.stack(gradients)) / world_size()
+        for gradient, value in zip(gradients, mean, strict=True):
+            gradient.copy_(value)
 
     def _count(self, parts: list[Batch]) -> Tensor:
         """The denominators of Eq. 2 on all ranks; sums up what was skipped, and who asks to stop.
@@ -333,14 +229,15 @@ class Trainer:
         if problem:
             raise UserError(problem)
         tagged = sum(
-            images_with_tags(batch.positives, self._group_of, self._num_groups) for batch in parts
+            images_with_tags(batch.positives, self.setup.group_of, self.setup.num_groups)
+            for batch in parts
         )
         others = [sum(b.tried for b in parts), sum(b.skipped for b in parts), self._stop]
         counts = sum_over_ranks(torch.cat([tagged, torch.tensor(others)]))
         self._stop = max(self._stop, int(counts[-1] > 0))
         self._totals += counts[-3:-1]
         tried, skipped = self._totals.tolist()
-        if tried >= min(ENOUGH_TRIED, len(self.data)) and skipped > MAX_SKIPPED * tried:
+        if tried >= min(ENOUGH_TRIED, len(self.setup.data)) and skipped > MAX_SKIPPED * tried:
             raise UserError(
                 f"{skipped:,} of {tried:,} images could not be decoded, which is more than "
                 f"{MAX_SKIPPED:.0%}: look at the files at {self.settings.images}"
@@ -348,17 +245,15 @@ class Trainer:
         return counts[:-3].to(self.device) / world_size()
 
     def _encode(self, batch: Batch) -> tuple[Frozen, Tensor]:
-        pixels = batch.pixels.to(self.device, non_blocking=True)
-        images = normalise(pixels, self.encoder.mean, self.encoder.std)
-        with self._autocast():
-            if isinstance(self.encoder, GroupVit):
-                frozen = Frozen(images, (0, 0))
-            else:
-                frozen = frozen_tokens(self.encoder, images, self.settings)
-            texts = images.new_zeros(len(images), 0)
+        with self.watch.phase("encoder"), self._autocast():
+            encoder = self.setup.encoder
+            pixels = batch.pixels.to(self.device, non_blocking=True)
+            frozen = frozen_tokens(
+                encoder, normalise(pixels, encoder.mean, encoder.std), self.settings
+            )
+            texts = torch.zeros(len(pixels), 0, device=self.device)
             if self.settings.text_weight:
-                tokens = batch.tokens.to(self.device, non_blocking=True)
-                texts = self.encoder.encode_tokens(tokens)
+                texts = encoder.encode_tokens(batch.tokens.to(self.device, non_blocking=True))
         return frozen, texts
 
     def _autocast(self):
@@ -372,22 +267,22 @@ class Trainer:
             del values["loss_tag"]
         if self.settings.text_weight == 0:
             del values["loss_text"]
-        values |= {f"T_{k}": float(t) for k, t in self.model.temperatures().items()}
+        values |= {f"T_{k}": float(t) for k, t in self.model.objective.temperatures().items()}
         now, seconds = time.perf_counter(), self.watch.take()
         passed, steps = now - self._since, self.step - self._since_step
         self._since, self._since_step = now, self.step
         tried, skipped = self._totals.tolist()
         values |= {
             "lr": self.optimiser.param_groups[0]["lr"],
-            "images/s": steps * self.batch_size / passed,
+            "images/s": steps * self.setup.batch_size / passed,
             "waiting": seconds.get("waiting", 0) / passed,
             "overhead": 1 - sum(seconds.get(phase, 0) for phase in WORK) / passed,
-            "epoch": self.step * self.batch_size / len(self.data),
+            "epoch": self.step * self.setup.batch_size / len(self.setup.data),
             "skipped": skipped / max(tried, 1),
-            "seconds_left": (self.steps - self.step) * passed / steps,
+            "seconds_left": (self.setup.steps - self.step) * passed / steps,
         }
         if log is not None:
-            log.write(self.step, values, self.steps)
+            log.write(self.step, values, self.setup.steps)
 
     def _mean(self, figures: dict[str, Tensor]) -> dict[str, Tensor]:
         """The losses' means over ranks; the gradient is the same on all of them."""
@@ -406,12 +301,12 @@ class Trainer:
         if rank() == 0:
             checkpoint = Checkpoint(
                 self.step,
-                self.step * self.batch_size,
+                self.step * self.setup.batch_size,
                 self.model.state_dict(),
                 self.optimiser.state_dict(),
                 states,
             )
-            save_checkpoint(self.folder, checkpoint, self.settings, self.origin)
+            save_checkpoint(self.folder, checkpoint, self.settings, self.setup.origin)
 
     @contextlib.contextmanager
     def _signals(self):
@@ -435,21 +330,3 @@ class Stopped(UserError):
         super().__init__(
             f"stopped after step {step:,}, which is saved in {folder}: go on with --resume"
         )
-
-
-def make_optimiser(model: nn.Module, settings: Settings, batch_size: int) -> torch.optim.AdamW:
-    """AdamW with a constant rate; weight decay for matrices and convolutions alone."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    lr = settings.lr * batch_size / REFERENCE_BATCH
-    return torch.optim.AdamW(groups, lr=lr, betas=BETAS, eps=EPSILON, fused=True)
-
-
-def say(sentence: str) -> None:
-    """Prints on the first rank."""
-    if rank() == 0:
-        print(sentence, flush=True)

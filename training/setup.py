@@ -1,0 +1,179 @@
+"""All that stands before the first step: images found and joined, models loaded, numbers checked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from labels.reader import Labels
+from labels.vocabulary import ATTRIBUTE
+from parsing.errors import UserError
+from parsing.storage import Folder
+from training.clip import tag_embeddings
+from training.data import Join, LabelledImages, Order, cached_join
+from training.distributed import rank, world_size
+from training.images import find_images, open_index
+from training.losses import BALANCED, WEIGHTED
+from training.model import Encoder, Objective, TagAlign, load_encoder, make_head
+from training.runs import Origin
+from training.settings import REFERENCE_BATCH, Settings
+
+BETAS, EPSILON = (0.9, 0.999), 1e-6  # the paper's release
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run works with.
+
+    Attributes:
+        encoder: frozen.
+        model: what learns.
+        tags: embeddings of the vocabulary, shape (T, D), on the device.
+        group_of: the softmax of each tag, shape (T,), on the CPU; None where there is one.
+        data: labelled images.
+        order: the stream of them.
+        batch_size: images of a step on all ranks together, no more than there are.
+        steps: of the whole run.
+        origin: what a checkpoint must agree with.
+    """
+
+    encoder: Encoder
+    model: TagAlign
+    tags: Tensor
+    group_of: Tensor | None
+    data: LabelledImages
+    order: Order
+    batch_size: int
+    steps: int
+    origin: Origin
+
+    @property
+    def num_groups(self) -> int:
+        return 1 if self.group_of is None else int(self.group_of.max()) + 1
+
+
+def prepare(settings: Settings, device: torch.device) -> Setup:
+    """Finds and loads everything; caches what is slow, for the other ranks and the next run.
+
+    Raises:
+        UserError: bad input of any kind.
+    """
+    labels = Labels(settings.labels)
+    if not labels.num_tags:
+        raise UserError(f"{settings.labels} has a vocabulary without tags")
+    index, files, joined = _find(settings, labels)
+    batch_size = _batch_size(settings, len(joined.images))
+    steps = settings.steps or math.ceil(settings.epochs * len(joined.images) / batch_size)
+
+    encoder = load_encoder(settings, device)
+    size = settings.size or encoder.image_size
+    if size % encoder.patch_size:
+        raise UserError(f"--size {size} is not whole patches of {encoder.patch_size} pixels")
+    tags = tag_embeddings(encoder, labels.vocabulary.tags, Folder(settings.cache))
+    kinds = labels.vocabulary.kinds
+    group_of = torch.tensor([int(k == ATTRIBUTE) for k in kinds]) if settings.separate else None
+    torch.manual_seed(settings.seed)
+    objective = Objective(settings, _frequencies(settings, labels), group_of)
+    model = TagAlign(make_head(encoder, settings), objective).to(device)
+    if world_size() > 1 and device.type == "cuda":  # GroupViT normalises over the batch
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+    tokenizer = encoder.tokenizer if settings.text_weight else None
+    augmentation = settings.augmentation(size)
+    data = LabelledImages(index, files, joined, labels, augmentation, tokenizer, settings.seed)
+    if tokenizer is not None:
+        labels.captions([0])  # makes their file now, and not in every worker
+    shards = index.with_format("numpy")["file"][:][joined.images] if files.are_shards else None
+    origin = Origin(
+        encoder.name,
+        encoder.fingerprint,
+        labels.vocabulary.fingerprint,
+        labels.num_tags,
+        len(data),
+    )
+    return Setup(
+        encoder,
+        model,
+        tags.to(device),
+        group_of,
+        data,
+        Order(len(data), shards, settings.seed),
+        batch_size,
+        steps,
+        origin,
+    )
+
+
+def make_optimiser(model: nn.Module, settings: Settings, batch_size: int) -> torch.optim.AdamW:
+    """AdamW with a constant rate, 1e-3 at a batch of 4,096 and linear in it.
+
+    Matrices and convolutions have weight decay; biases, norms, gates and temperatures have none.
+    """
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    lr = settings.lr * batch_size / REFERENCE_BATCH
+    return torch.optim.AdamW(groups, lr=lr, betas=BETAS, eps=EPSILON, fused=True)
+
+
+def say(sentence: str) -> None:
+    """Prints on the first rank."""
+    if rank() == 0:
+        print(sentence, flush=True)
+
+
+def _find(settings: Settings, labels: Labels):
+    cache = Folder(settings.cache)
+    files = find_images(settings.images)
+    if files.are_shards and world_size() > len(files.paths):
+        raise UserError(
+            f"{world_size()} ranks are more than the {len(files.paths)} shards at "
+            f"{settings.images}: start fewer, or cut the images into more shards"
+        )
+    index = open_index(files, settings.key_field, cache)
+    joined = cached_join(index, files, labels, settings.key_field, cache)
+    say(
+        f"{len(joined.images):,} of {len(index):,} images have one of the {len(labels):,} rows of "
+        f"labels, over {labels.num_tags:,} tags"
+    )
+    tagged = labels.indptr[joined.labels + 1] > labels.indptr[joined.labels]
+    if not tagged.any():
+        raise UserError(f"none of these images has a tag: was {settings.labels} made for them?")
+    if not settings.text_weight:  # there is nothing to learn from the others
+        joined = Join(joined.images[tagged], joined.labels[tagged])
+    return index, files, joined
+
+
+def _batch_size(settings: Settings, images: int) -> int:
+    world = world_size()
+    if settings.batch_size % world:
+        raise UserError(f"--batch-size {settings.batch_size} cannot be shared by {world} ranks")
+    if images < world:
+        raise UserError(f"{images:,} labelled images cannot be shared by {world} ranks")
+    size = min(settings.batch_size, images // world * world)
+    if size < settings.batch_size:
+        say(
+            f"a batch of {size:,} instead of {settings.batch_size:,}, as there are no more images, "
+            "and a learning rate that is smaller to match"
+        )
+    return size
+
+
+def _frequencies(settings: Settings, labels: Labels) -> Tensor:
+    frequencies = labels.frequencies()
+    if settings.tag_loss not in (BALANCED, WEIGHTED):
+        return torch.ones_like(frequencies)
+    never = (frequencies <= 0).nonzero().flatten()
+    if len(never):
+        raise UserError(
+            f"{len(never):,} tags of {settings.labels} have a frequency of 0, for example "
+            f"'{labels.vocabulary.tags[int(never[0])]}', which --tag-loss {settings.tag_loss} "
+            "cannot use"
+        )
+    return frequencies

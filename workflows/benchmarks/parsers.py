@@ -24,13 +24,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
     # The repository, not this folder, so that nothing here hides a library.
-    sys.path[0] = str(ROOT)
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from parsing.errors import UserError
 from parsing.parser import Parser, ParserConfig
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,16 @@
 Captions come batch by batch in the order of their ids, each batch once. The index gives ids in the
 order of first appearance, so nearly every image finds its caption in the batch at hand. An image whose
 caption has passed already (a repeated caption) was seen coming: when the batch went by, its row was put
-on disk, in the bucket of the images it belongs to. Time is linear in rows, memory in the size of a batch
+aside, on disk beyond a fixed number of them. Time is linear in rows, memory in the size of a batch
 plus 16 bytes per image with a repeated caption.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,10 @@ import pyarrow.parquet as pq
 from labels.runs import Piece, Run, open_file
 from parsing.errors import UserError
 
-BATCH_ROWS = 500_000
-_INDEX_ROWS = 250_000
+BATCH_ROWS = 250_000
+_INDEX_ROWS = 131_072
+_WAITING_ROWS = 250_000
+_LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 ROWS = ["key", "caption", "tag_ids"]
 
 
@@ -113,17 +116,18 @@ class _Waiting:
     """Images whose captions pass before their turn: who they are, and their rows on disk."""
 
     chunks: list[_Chunk]
-    caption_ids: np.ndarray  # int64, ascending: captions of late images
-    positions: np.ndarray  # int64, same length: the late images themselves
-    batches: Sequence[Batch]
+    late: dict[int, list[tuple[np.ndarray, np.ndarray]]]  # batch -> (caption ids, positions), int64
     spill: Path
+    _in_memory: pl.DataFrame = field(default_factory=pl.DataFrame)
+    _files: list[Path] = field(default_factory=list)
+    _on_disk: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
 
     @classmethod
     def plan(cls, run: Run, batches: Sequence[Batch], spill: Path) -> _Waiting:
         """Reads the caption ids of the index once."""
         firsts = np.array([batch.first_id for batch in batches])
         chunks: list[_Chunk] = []
-        late_ids, late_positions = [], []
+        late: dict[int, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
         start, frontier = 0, 0
         for table in _index_batches(run, ["caption_id"]):
             ids = table["caption_id"].to_numpy()
@@ -135,45 +139,57 @@ class _Waiting:
                 chunks.append(
                     _Chunk(len(chunks), int(reach[begin]), begin, end - begin, start + begin, first)
                 )
-            late = np.flatnonzero((found < reach) & (found >= 0))
-            late_ids.append(ids[late])
-            late_positions.append(start + late)
+            rows = np.flatnonzero((found < reach) & (found >= 0))
+            rows = rows[np.argsort(found[rows], kind="stable")]
+            firsts_of = np.flatnonzero(np.diff(found[rows], prepend=-1))
+            for part in np.split(rows, firsts_of[1:]) if len(rows) else []:
+                late[int(found[part[0]])].append((ids[part], start + part))
             start, frontier = start + len(ids), int(reach[-1])
-        ids = np.concatenate([np.empty(0, np.int64), *late_ids])
-        positions = np.concatenate([np.empty(0, np.int64), *late_positions])
-        order = np.argsort(ids, kind="stable")
-        return cls(chunks, ids[order], positions[order], batches, spill)
+        return cls(chunks, late, spill)
 
     def put_aside(self, number: int, frame: pl.DataFrame) -> None:
-        """Writes the rows of this batch that later images will ask for into those images' buckets."""
-        batch = self.batches[number]
-        begin = np.searchsorted(self.caption_ids, batch.first_id)
-        end = np.searchsorted(self.caption_ids, batch.last_id, side="right")
-        if begin == end:
+        """Keeps the rows of this batch that later images will ask for."""
+        if number not in self.late:
             return
-        positions = self.positions[begin:end]
+        ids, positions = map(np.concatenate, zip(*self.late.pop(number), strict=True))
         starts = np.array([chunk.start for chunk in self.chunks])
         late = pl.DataFrame(
             {
-                "caption_id": self.caption_ids[begin:end],
+                "caption_id": ids,
                 "position": positions,
                 "chunk": np.searchsorted(starts, positions, side="right") - 1,
             }
         )
-        rows = late.join(frame, on="caption_id", how="inner")
-        for (chunk,), part in rows.partition_by("chunk", as_dict=True, include_key=False).items():
-            path = self.spill / f"{chunk}-{number}.arrow"
-            with _explained(path):
-                part.write_ipc(path, compression="lz4")
+        rows = late.join(frame, on="caption_id", how="inner").drop("caption_id")
+        self._in_memory = pl.concat([self._in_memory, rows]) if len(self._in_memory) else rows
+        if len(self._in_memory) >= _WAITING_ROWS:
+            self._spill()
+
+    def _spill(self) -> None:
+        """Moves the rows in memory to a file of one record batch per chunk."""
+        path = self.spill / f"{len(self._files)}.arrow"
+        parts = self._in_memory.partition_by("chunk", as_dict=True, include_key=False)
+        schema = self._in_memory.drop("chunk").to_arrow().schema
+        with _explained(path), pa.ipc.new_file(path, schema, options=_LZ4) as writer:
+            for place, ((chunk,), part) in enumerate(parts.items()):
+                self._on_disk[chunk].append((len(self._files), place))
+                [batch] = part.to_arrow().combine_chunks().to_batches()
+                writer.write_batch(batch)
+        self._files.append(path)
+        self._in_memory = self._in_memory.clear()
 
     def take(self, chunk: _Chunk) -> pl.DataFrame | None:
-        """The rows that waited for this chunk, with their offsets in it as `row`; their files go."""
-        paths = sorted(self.spill.glob(f"{chunk.number}-*.arrow"))
-        if not paths:
+        """The rows that waited for this chunk, with their offsets in it as `row`."""
+        parts = []
+        for number, place in self._on_disk.pop(chunk.number, []):
+            with pa.OSFile(str(self._files[number])) as file:
+                parts.append(pl.from_arrow(pa.ipc.open_file(file).get_batch(place)))
+        if len(self._in_memory):
+            parts.append(self._in_memory.filter(chunk=chunk.number).drop("chunk"))
+            self._in_memory = self._in_memory.filter(pl.col("chunk") > chunk.number)
+        rows = pl.concat(parts) if parts else None
+        if rows is None or rows.is_empty():
             return None
-        rows = pl.concat([pl.read_ipc(path) for path in paths])
-        for path in paths:
-            path.unlink()
         return rows.with_columns(row=(pl.col("position") - chunk.start).cast(pl.UInt32))
 
 

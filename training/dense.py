@@ -1,0 +1,141 @@
+"""Patch features in CLIP's joint space: what a trained run, or plain CLIP, says of each place.
+
+    from training.dense import load_dense
+
+    dense = load_dense("data/runs/tagalign")          # or "clip", "surgery", "maskclip"
+    names = dense.encode_texts(["a photo of a cat"])  # (n, D), unit length
+    features = dense(images)                          # (B, h, w, D), unit length
+    similarity = features @ names.T                   # (B, h, w, n), cosine
+
+Images are float32 of shape (B, 3, H, W) with H and W in whole patches (`dense.patch_size`), and
+normalised with `dense.mean` and `dense.std` (`training.model.normalise` does it from uint8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from parsing.errors import UserError
+from parsing.storage import Folder
+from training.clip import MODEL, WEIGHTS, load_clip
+from training.groupvit import GroupVit
+from training.model import Encoder, load_encoder, make_head
+from training.runs import PROJECTOR, load_trained, read_settings, read_trained
+from training.settings import Settings
+from training.surgery import MASKCLIP, NONE, SURGERY, ImagePath, image_tokens, plain_features
+
+BASELINES = {"clip": NONE, "surgery": SURGERY, "maskclip": MASKCLIP}
+
+
+class Dense(nn.Module):
+    """An encoder, and the trained head of a run where there is one; frozen, in eval mode.
+
+    Attributes:
+        name: the run's, or the baseline's.
+        encoder: `Clip` or `GroupVit`.
+        head: the trained part; None for plain CLIP.
+        path: how patch tokens are read.
+        settings: those that the run was trained with; None for plain CLIP.
+        step: how many steps the head was trained for.
+        mean, std, patch_size, image_size, embed_dim: the encoder's.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        encoder: Encoder,
+        head: nn.Module | None = None,
+        path: ImagePath | None = None,
+        settings: Settings | None = None,
+        step: int = 0,
+    ):
+        super().__init__()
+        self.name, self.path, self.settings, self.step = name, path or ImagePath(), settings, step
+        self.encoder = encoder
+        self.head = head.requires_grad_(False) if head is not None else None
+        self.mean, self.std = encoder.mean, encoder.std
+        self.patch_size, self.image_size = encoder.patch_size, encoder.image_size
+        self.embed_dim = encoder.embed_dim
+        self.eval()
+
+    def train(self, mode: bool = True) -> Dense:
+        return super().train(False)
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Unit-length embeddings, float32 of shape (n, D)."""
+        return self.encoder.encode_texts(texts)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features of each patch: unit length, float32 of shape (B, h, w, D).
+
+        Those of the trained head, or CLIP's own where there is none.
+        """
+        return self.both(images)[0]
+
+    @torch.no_grad()
+    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Trained features, and what CLIP itself says of the same tokens, as Eq. 7 blends them.
+
+        The encoder runs once. Without a head, and for GroupViT, both are the same.
+
+        Returns:
+            two tensors as `forward` gives them.
+        """
+        if isinstance(self.encoder, GroupVit):
+            head = self.head if self.head is not None else self.encoder.head().eval()
+            trained = F.normalize(head.dense(images).float(), dim=-1)
+            return trained, trained
+        tokens = image_tokens(self.encoder.visual, images, self.path, class_token=False)
+        plain = plain_features(self.encoder.visual, tokens.patches)
+        plain = F.normalize(plain.float(), dim=-1).unflatten(1, tokens.grid)
+        if self.head is None:
+            return plain, plain
+        trained = F.normalize(self.head(tokens.patches, tokens.grid).float(), dim=-1)
+        return trained.unflatten(1, tokens.grid), plain
+
+
+def load_dense(
+    run: str,
+    device: torch.device | str = "cpu",
+    model: str | None = None,
+    weights: str | None = None,
+    quick_gelu: bool | None = None,
+) -> Dense:
+    """Loads a trained run, or an untrained baseline.
+
+    Args:
+        run: a run's folder; or `clip`, `surgery`, `maskclip`: CLIP's own features, along the path of
+            that name (`clip` is `none`).
+        device: where it goes.
+        model, weights, quick_gelu: as for `load_clip`. None takes those that the run was trained
+            with, or for a baseline the paper's.
+
+    Raises:
+        UserError: no such run, a damaged one, one that has saved nothing yet, or one that was trained
+            on another model than this.
+    """
+    if run in BASELINES:
+        encoder = load_clip(
+            model or MODEL, weights or (None if model else WEIGHTS), device, quick_gelu
+        )
+        return Dense(run, encoder, path=ImagePath(BASELINES[run])).to(device)
+    folder = Folder(run)
+    settings, origin = read_settings(folder)
+    if model is not None:
+        settings = replace(settings, model=model, weights=weights, quick_gelu=quick_gelu)
+    elif weights is not None:
+        settings = replace(settings, weights=weights, quick_gelu=quick_gelu)
+    tensors, step = read_trained(folder)
+    encoder = load_encoder(settings, device)
+    if encoder.fingerprint != origin.encoder_fingerprint:
+        raise UserError(
+            f"the run {run} was trained on another model ({origin.encoder}) than {encoder.name}"
+        )
+    head = make_head(encoder, settings).to(device)
+    load_trained(head, tensors, "head.", folder.path(PROJECTOR))
+    return Dense(run, encoder, head, settings.image_path, settings, step).to(device)

@@ -30,6 +30,7 @@ BOTH = "both"
 DEFAULT_TAGS = "data/tags"
 DEFAULT_OUT = "labels/cc12m_obj_attr.parquet"
 DEFAULT_K = 10_000
+COUNT_ROWS = 6_000_000  # captions a query: a streaming group-by's memory grows with its rows
 
 
 @dataclass(frozen=True)
@@ -165,12 +166,15 @@ def build(settings: Settings, note: Callable[[str], None] = print) -> tuple[str,
 def count_runs(
     runs: Sequence[Run], kinds: Sequence[str], synonyms: dict[str, str], spread: Mapper
 ) -> Counted:
-    """Counts the tags of all runs: in one query here, in one task per batch of shards on Ray."""
-    parts = []
-    for run in runs:
-        cut = [b.pieces for b in batches_of(run)] if spread.spreads else [run.pieces]
-        parts += spread(count_pieces, cut, kinds, synonyms, run.has_status)
-    return add_up(parts)
+    """Counts the tags of all runs: one query per `COUNT_ROWS` here, one task per batch on Ray."""
+
+    def parts():
+        for run in runs:
+            batches = batches_of(run, None if spread.spreads else COUNT_ROWS)
+            cut = [batch.pieces for batch in batches]
+            yield from spread(count_pieces, cut, kinds, synonyms, run.has_status)
+
+    return add_up(parts())
 
 
 def _label(

@@ -63,12 +63,13 @@ def count_pieces(
 
 
 def add_up(parts: Iterable[Counted]) -> Counted:
-    """The counts of several disjoint sets of captions together."""
-    parts = list(parts)
-    tags = pl.concat([part.tags for part in parts])
-    if len(parts) > 1:
-        tags = tags.group_by("kind", "tag").agg(pl.col("count").sum())
-    return Counted(tags, sum(p.captions for p in parts), sum(p.unparsed for p in parts))
+    """The counts of several disjoint sets of captions together, added as they come."""
+    parts = iter(parts)
+    total = next(parts, Counted(pl.DataFrame(schema=COUNTS), 0, 0))
+    for part in parts:
+        tags = pl.concat([total.tags, part.tags]).group_by("kind", "tag").agg(pl.col("count").sum())
+        total = Counted(tags, total.captions + part.captions, total.unparsed + part.unparsed)
+    return total
 
 
 def rank(counted: Counted, stop_tags: Collection[str], min_count: int) -> dict[str, pl.DataFrame]:

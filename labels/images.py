@@ -26,6 +26,14 @@ from parsing.errors import UserError
 BATCH_ROWS = 250_000
 _INDEX_ROWS = 131_072
 _WAITING_ROWS = 250_000
+_WAITING = pa.schema(
+    [
+        ("chunk", pa.int64()),
+        ("position", pa.int64()),
+        ("caption", pa.large_string()),
+        ("tag_ids", pa.large_list(pa.int32())),
+    ]
+)
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 ROWS = ["key", "caption", "tag_ids"]
 
@@ -160,7 +168,9 @@ class _Waiting:
                 "chunk": np.searchsorted(starts, positions, side="right") - 1,
             }
         )
-        rows = late.join(frame, on="caption_id", how="inner").drop("caption_id")
+        rows = late.join(frame, on="caption_id", how="inner").select(_WAITING.names)
+        # Through Arrow's plain strings, because views would keep the whole batch's text in memory.
+        rows = pl.from_arrow(rows.to_arrow().cast(_WAITING))
         self._in_memory = pl.concat([self._in_memory, rows]) if len(self._in_memory) else rows
         if len(self._in_memory) >= _WAITING_ROWS:
             self._spill()
@@ -169,11 +179,11 @@ class _Waiting:
         """Moves the rows in memory to a file of one record batch per chunk."""
         path = self.spill / f"{len(self._files)}.arrow"
         parts = self._in_memory.partition_by("chunk", as_dict=True, include_key=False)
-        schema = self._in_memory.drop("chunk").to_arrow().schema
+        schema = _WAITING.remove(0)
         with _explained(path), pa.ipc.new_file(path, schema, options=_LZ4) as writer:
             for place, ((chunk,), part) in enumerate(parts.items()):
                 self._on_disk[chunk].append((len(self._files), place))
-                [batch] = part.to_arrow().combine_chunks().to_batches()
+                [batch] = part.to_arrow().cast(schema).combine_chunks().to_batches()
                 writer.write_batch(batch)
         self._files.append(path)
         self._in_memory = self._in_memory.clear()

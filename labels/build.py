@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 
 from labels.counting import Counted, add_up, choose, count_list, count_pieces, rank
 from labels.execution import Mapper, mapper
-from labels.images import Batch, batches_of, images_of
+from labels.images import batches_of, images_of, labelled_batches
 from labels.label_file import LABELS, LabelWriter, read_footer, vocabulary_path
 from labels.labelling import ids_by_tag, label_pieces, narrow_lists, narrowing
 from labels.picture import draw
-from labels.runs import Run, open_runs
+from labels.runs import Piece, Run, open_runs
 from labels.summary import Coverage, summarise
 from labels.tag_lists import read_synonyms, read_tag_list
 from labels.vocabulary import ATTRIBUTE, KINDS, OBJECT, Vocabulary, vocabulary_text
@@ -198,16 +198,15 @@ def _label(
             for out, one in zip(outs, covered, strict=True)
         ]
 
-        def counted_frames(batches: Sequence[Batch]):
-            for frame in spread(label_pieces, [b.pieces for b in batches], ids):
+        def labelled(groups: Sequence[Sequence[Piece]]):
+            for frame in spread(label_pieces, groups, ids):
                 lists = _lists(frame)
                 for one, to in zip(covered, narrowings, strict=True):
                     one.captions.add(narrow_lists(lists, to))
                 yield frame
 
         for run in runs:
-            batches = batches_of(run)
-            frames = counted_frames(batches)
+            batches, frames = labelled_batches(run, labelled, Path(spill))
             for frame in images_of(run, batches, frames, Path(spill), settings.partial):
                 lists, keys = _lists(frame), frame["key"].to_arrow().cast(pa.string())
                 captions = frame["caption"].to_arrow().cast(pa.string())

@@ -9,10 +9,9 @@ plus 16 bytes per image with a repeated caption.
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +20,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labels.runs import Piece, Run, open_file
+from labels.spill import Spill
 from parsing.errors import UserError
 
 BATCH_ROWS = 250_000
 _INDEX_ROWS = 131_072
-_WAITING_ROWS = 250_000
-_WAITING = pa.schema(
+_LATE = pa.schema(
     [
-        ("chunk", pa.int64()),
         ("position", pa.int64()),
         ("caption", pa.large_string()),
         ("tag_ids", pa.large_list(pa.int32())),
     ]
 )
-_LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+_LABELLED = _LATE.set(0, pa.field("caption_id", pa.int64()))
 ROWS = ["key", "caption", "tag_ids"]
 
 
@@ -65,6 +63,46 @@ def batches_of(run: Run, rows: int | None = None) -> list[Batch]:
     if waiting:
         batches.append(Batch(tuple(waiting), waiting[0].first_id, last))
     return batches
+
+
+def labelled_batches(
+    run: Run, label: Callable[[Sequence[Sequence[Piece]]], Iterable[pl.DataFrame]], spill: Path
+) -> tuple[list[Batch], Iterable[pl.DataFrame]]:
+    """Labels a run in batches of bounded size that do not overlap, whatever the order of its rows.
+
+    Args:
+        run: whose captions.
+        label: gives a frame of columns `LABELLED` for each group of pieces, in their order.
+        spill: an empty folder for rows that have to wait.
+
+    Returns:
+        Batches (of no pieces where rows had to be put in order first), and their frames.
+    """
+    batches = batches_of(run)
+    rows = [sum(piece.rows for piece in batch.pieces) for batch in batches]
+    largest = max((piece.rows for piece in run.pieces), default=0)
+    if max(rows, default=0) <= max(4 * BATCH_ROWS, 2 * largest) or len(run.pieces) == 1:
+        return batches, label([batch.pieces for batch in batches])
+    first, last = batches[0].first_id, batches[-1].last_id
+    count = -(-sum(rows) // BATCH_ROWS)
+    bounds = [first + (last + 1 - first) * i // count for i in range(count + 1)]
+    ordered = [Batch((), *span) for span in zip(bounds, [b - 1 for b in bounds[1:]], strict=False)]
+    return ordered, _put_in_order(run, label, ordered, spill)
+
+
+def _put_in_order(run, label, batches: Sequence[Batch], spill: Path) -> Iterator[pl.DataFrame]:
+    firsts = np.array([batch.first_id for batch in batches])
+    groups: list[list[Piece]] = [[]]
+    for piece in run.pieces:
+        if sum(p.rows for p in groups[-1]) >= BATCH_ROWS:
+            groups.append([])
+        groups[-1].append(piece)
+    waiting = Spill(spill, "unordered", _LABELLED)
+    for frame in label(groups):
+        bucket = np.searchsorted(firsts, frame["caption_id"].to_numpy(), side="right") - 1
+        waiting.put(frame.with_columns(bucket=pl.Series(bucket)))
+    for number in range(len(batches)):
+        yield waiting.take(number)
 
 
 def images_of(
@@ -125,10 +163,7 @@ class _Waiting:
 
     chunks: list[_Chunk]
     late: dict[int, list[tuple[np.ndarray, np.ndarray]]]  # batch -> (caption ids, positions), int64
-    spill: Path
-    _in_memory: pl.DataFrame = field(default_factory=pl.DataFrame)
-    _files: list[Path] = field(default_factory=list)
-    _on_disk: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+    rows: Spill
 
     @classmethod
     def plan(cls, run: Run, batches: Sequence[Batch], spill: Path) -> _Waiting:
@@ -153,7 +188,7 @@ class _Waiting:
             for part in np.split(rows, firsts_of[1:]) if len(rows) else []:
                 late[int(found[part[0]])].append((ids[part], start + part))
             start, frontier = start + len(ids), int(reach[-1])
-        return cls(chunks, late, spill)
+        return cls(chunks, late, Spill(spill, "late", _LATE))
 
     def put_aside(self, number: int, frame: pl.DataFrame) -> None:
         """Keeps the rows of this batch that later images will ask for."""
@@ -165,50 +200,23 @@ class _Waiting:
             {
                 "caption_id": ids,
                 "position": positions,
-                "chunk": np.searchsorted(starts, positions, side="right") - 1,
+                "bucket": np.searchsorted(starts, positions, side="right") - 1,
             }
         )
-        rows = late.join(frame, on="caption_id", how="inner").select(_WAITING.names)
-        # Through Arrow's plain strings, because views would keep the whole batch's text in memory.
-        rows = pl.from_arrow(rows.to_arrow().cast(_WAITING))
-        self._in_memory = pl.concat([self._in_memory, rows]) if len(self._in_memory) else rows
-        if len(self._in_memory) >= _WAITING_ROWS:
-            self._spill()
+        self.rows.put(late.join(frame, on="caption_id", how="inner"))
 
-    def _spill(self) -> None:
-        """Moves the rows in memory to a file of one record batch per chunk."""
-        path = self.spill / f"{len(self._files)}.arrow"
-        parts = self._in_memory.partition_by("chunk", as_dict=True, include_key=False)
-        schema = _WAITING.remove(0)
-        with _explained(path), pa.ipc.new_file(path, schema, options=_LZ4) as writer:
-            for place, ((chunk,), part) in enumerate(parts.items()):
-                self._on_disk[chunk].append((len(self._files), place))
-                [batch] = part.to_arrow().cast(schema).combine_chunks().to_batches()
-                writer.write_batch(batch)
-        self._files.append(path)
-        self._in_memory = self._in_memory.clear()
-
-    def take(self, chunk: _Chunk) -> pl.DataFrame | None:
+    def take(self, chunk: _Chunk) -> pl.DataFrame:
         """The rows that waited for this chunk, with their offsets in it as `row`."""
-        parts = []
-        for number, place in self._on_disk.pop(chunk.number, []):
-            with pa.OSFile(str(self._files[number])) as file:
-                parts.append(pl.from_arrow(pa.ipc.open_file(file).get_batch(place)))
-        if len(self._in_memory):
-            parts.append(self._in_memory.filter(chunk=chunk.number).drop("chunk"))
-            self._in_memory = self._in_memory.filter(pl.col("chunk") > chunk.number)
-        rows = pl.concat(parts) if parts else None
-        if rows is None or rows.is_empty():
-            return None
+        rows = self.rows.take(chunk.number)
         return rows.with_columns(row=(pl.col("position") - chunk.start).cast(pl.UInt32))
 
 
 def _join(
-    images: pl.DataFrame, frame: pl.DataFrame, late: pl.DataFrame | None, run: Run, partial: bool
+    images: pl.DataFrame, frame: pl.DataFrame, late: pl.DataFrame, run: Run, partial: bool
 ) -> pl.DataFrame:
     images = images.with_row_index("row")
     found = images.join(frame, on="caption_id", how="inner", maintain_order="left")
-    if late is not None:
+    if len(late):
         late = images.select("row", "key").join(late, on="row", how="inner")
         columns = ["row", *ROWS]
         found = pl.concat([found.select(columns), late.select(columns)]).sort("row")
@@ -240,11 +248,3 @@ def _index_batches(run: Run, columns: list[str]) -> Iterator[pl.DataFrame]:
             raise UserError(
                 f"cannot read the index {path}: {str(error).splitlines()[0]}"
             ) from error
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UserError(f"cannot put rows aside in {path.parent}: {error}") from error

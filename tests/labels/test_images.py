@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,19 +9,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labels import images
-from labels.images import batches_of, images_of
+from labels.images import batches_of, images_of, labelled_batches
 from labels.labelling import label_pieces
 from labels.runs import open_runs
 from parsing.errors import UserError
 
 
 def _labelled(run, tmp_path, rows=2, partial=False) -> pl.DataFrame:
-    batches = batches_of(run, rows)
     ids = {"object": pl.DataFrame({"tag": ["x"], "tag_id": pl.Series([0], dtype=pl.Int32)})}
-    frames = (label_pieces(batch.pieces, ids) for batch in batches)
     spill = tmp_path / "spill"
     spill.mkdir(exist_ok=True)
-    return pl.concat(images_of(run, batches, frames, spill, partial))
+    with mock.patch("labels.images.BATCH_ROWS", rows), mock.patch("labels.spill.ROWS_IN_MEMORY", 3):
+        batches, frames = labelled_batches(
+            run, lambda groups: (label_pieces(pieces, ids) for pieces in groups), spill
+        )
+        found = pl.concat(images_of(run, batches, frames, spill, partial))
+    return found
 
 
 def _rows(count: int) -> list[dict]:
@@ -48,7 +53,6 @@ def test_every_image_gets_its_own_caption_in_the_order_of_the_index(
 
 def test_the_index_is_read_in_pieces_and_rows_wait_on_disk(tmp_path, write_run, monkeypatch):
     monkeypatch.setattr(images, "_INDEX_ROWS", 7)
-    monkeypatch.setattr(images, "_WAITING_ROWS", 11)
     wanted = np.random.default_rng(0).integers(0, 50, 300).tolist()
     pairs = [(f"k{i}", c) for i, c in enumerate(wanted)]
     folder = write_run(tmp_path / "tags", _rows(50), pairs, shards=9, index_files=4)
@@ -90,3 +94,22 @@ def test_a_caption_that_is_twice_in_a_run_is_refused(tmp_path, write_run):
     [run] = open_runs([str(folder)])
     with pytest.raises(UserError, match="caption 1 is twice in the shards"):
         _labelled(run, tmp_path)
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_rows_in_no_order_are_put_in_order_in_bounded_batches(
+    tmp_path, write_run, write_tags, indexed
+):
+    order = np.random.default_rng(1).permutation(400).tolist()
+    wanted = np.random.default_rng(2).integers(0, 400, 900).tolist() if indexed else range(400)
+    if indexed:
+        pairs = [(str(c), c) for c in wanted]
+        folder = write_run(tmp_path / "tags", _rows(400), pairs, shards=100, order=order)
+    else:
+        folder = write_tags(tmp_path / "tags", _rows(400), shards=100, order=order)
+    [run] = open_runs([str(folder)])
+    assert len(batches_of(run, 10)) < 5  # nearly all shards overlap
+    found = _labelled(run, tmp_path, rows=10)
+    assert found["key"].to_list() == [str(c) for c in wanted]
+    assert found["caption"].to_list() == [f"c{c}" for c in wanted]
+    assert len(list((tmp_path / "spill").glob("unordered-*"))) > 20

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,8 +159,9 @@ def build(settings: Settings, note: Callable[[str], None] = print) -> tuple[str,
         if not any(len(v) for v in vocabularies):
             raise UserError(f"no tag of {settings.vocab} occurs in {counted.captions} captions")
         covered = [Coverage(v) for v in vocabularies]
-        pictures = [draw(ranked, counted.captions, v) for v in vocabularies]
-        _label(runs, covered, settings, synonyms, pictures, spread)
+        with ThreadPoolExecutor(1) as aside:  # drawing takes as long as labelling a million images
+            pictures = aside.map(lambda v: draw(ranked, counted.captions, v), vocabularies)
+            _label(runs, covered, settings, synonyms, pictures, spread)
     return summarise(counted.tags, counted.unparsed, covered), covered
 
 
@@ -182,7 +184,7 @@ def _label(
     covered: Sequence[Coverage],
     settings: Settings,
     synonyms: dict[str, str],
-    pictures: Sequence[bytes],
+    pictures: Iterable[bytes],
     spread: Mapper,
 ) -> None:
     widest = max((one.vocabulary for one in covered), key=len)

@@ -69,6 +69,8 @@ def find_images(place: str) -> ImageFiles:
         raise UserError(f"cannot reach {place}: {error or type(error).__name__}") from error
     if found and found[0].endswith((".tar.gz", ".tgz")):
         raise UserError(f"{found[0]} is compressed, so images inside it cannot be read by position")
+    if found and not is_folder and not all(path.endswith(".tar") for path in found):
+        raise UserError(f"{place} is neither a shard nor a folder: {found[0]} is no .tar")
     if found and not any(fs.isdir(path) for path in found):
         return ImageFiles(
             tuple(fs.unstrip_protocol(p) if "://" in place else p for p in found), True
@@ -144,7 +146,8 @@ def index_shard(path: str, field: str | None = None) -> pa.Table:
                     offsets.append(member.offset_data)
                     sizes.append(member.size)
             file.seek(tar.offset)
-            if names and not file.read(1):
+            block = file.read(tarfile.BLOCKSIZE)
+            if block != tarfile.NUL * tarfile.BLOCKSIZE and (names or block):
                 raise tarfile.ReadError("the mark of its end is missing")
     except (tarfile.TarError, EOFError, ValueError) as error:
         if "empty file" not in str(error):

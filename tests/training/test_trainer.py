@@ -1,0 +1,292 @@
+"""Whole runs: that they learn, that they go on as if nothing had happened, and what stops them."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from parsing.errors import UserError
+from training import trainer
+from training.clip import _fingerprint
+from training.losses import TAG_LOSSES
+from training.trainer import Trainer, train
+
+
+def curve(settings) -> list[dict]:
+    """The lines of a run's metrics."""
+    with open(f"{settings.folder}/metrics.jsonl") as file:
+        return [json.loads(line) for line in file]
+
+
+def checkpoint(settings) -> dict[str, torch.Tensor]:
+    return load_file(f"{settings.folder}/checkpoint.safetensors")
+
+
+def losses(settings) -> list[float]:
+    return [line["loss"] for line in curve(settings)]
+
+
+def test_it_overfits_32_images(world, tmp_path):
+    """Each image learns its own tags: the loss comes down to the least that several tags allow."""
+    settings = world.settings(
+        tmp_path,
+        batch_size=32,
+        steps=150,
+        crop="center",
+        text_weight=0.0,
+        tag_loss="softmax",
+        lr=2.0,
+        log_every=1,
+    )
+    train(settings)
+    first, last = curve(settings)[0], curve(settings)[-1]
+    labels = Trainer(replace(settings, name="again"), torch.device("cpu")).setup.data
+    counts = labels.labels.indptr[1:] - labels.labels.indptr[:-1]
+    least = sum(math.log(n) for n in counts if n) / (counts > 0).sum()
+    assert first["loss_tag"] > least + 1.5
+    assert last["loss_tag"] < least + 0.3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_is_killed_and_resumed_equals_one_that_is_not(world, tmp_path, workers):
+    whole = world.settings(tmp_path, name="whole", workers=workers, flip=0.5, jitter=0.3)
+    train(whole)
+    train(replace(whole, name="parts", steps=2))
+    # what a kill leaves behind: figures of steps after the checkpoint, the last line half written
+    with open(f"{tmp_path}/runs/parts/metrics.jsonl", "a") as file:
+        file.write('{"step": 3, "loss": 0.0}\n{"step": 4, "lo')
+    train(replace(whole, name="parts", resume=True))
+    ours, theirs = checkpoint(replace(whole, name="parts")), checkpoint(whole)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert losses(replace(whole, name="parts")) == losses(whole)
+    assert [line["step"] for line in curve(replace(whole, name="parts"))] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_signal_ends_the_run_with_a_checkpoint_that_it_goes_on_from(world, tmp_path, monkeypatch):
+    settings = world.settings(tmp_path)
+    count = Trainer._count
+
+    def interrupted(self, parts):
+        if self.step == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return count(self, parts)
+
+    monkeypatch.setattr(Trainer, "_count", interrupted)
+    with pytest.raises(UserError, match="stopped after step 3, which is saved in"):
+        train(settings)
+    monkeypatch.undo()
+    train(replace(settings, resume=True))
+    assert len(losses(settings)) == 6
+
+
+def test_micro_batches_change_nothing(world, tmp_path):
+    whole = world.settings(tmp_path, name="whole", separate=True)
+    parts = replace(whole, name="parts", micro_batch=3)
+    train(whole)
+    train(parts)
+    assert losses(parts) == pytest.approx(losses(whole), rel=1e-5)
+    norms = [[line["gradient_norm"] for line in curve(s)] for s in (whole, parts)]
+    assert norms[1] == pytest.approx(norms[0], rel=1e-4)
+
+
+def test_workers_and_the_form_of_the_images_change_nothing(world, tmp_path):
+    """Shards have an order of their own; one shard holds them all in the order of the folder."""
+    settings = world.settings(tmp_path, name="none")
+    train(settings)
+    train(replace(settings, name="two", workers=2))
+    assert losses(replace(settings, name="two")) == losses(settings)
+    shards = replace(settings, name="shards", images=str(world.shards))
+    train(shards)
+    train(replace(shards, name="shards2", workers=2))
+    assert losses(replace(shards, name="shards2")) == losses(shards)
+
+
+@pytest.mark.parametrize("kind", TAG_LOSSES)
+def test_every_tag_loss_trains(kind, world, tmp_path):
+    settings = world.settings(tmp_path, tag_loss=kind, crop="center", steps=12, batch_size=32)
+    train(settings)
+    assert curve(settings)[-1]["loss_tag"] < curve(settings)[0]["loss_tag"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pool": "class"},
+        {"path": "maskclip"},
+        {"path": "none"},
+        {"separate": True},
+        {"text_weight": 0.0},
+        {"tag_weight": 0.0},
+        {"size": 48},
+        {"precision": "bf16"},
+    ],
+    ids=str,
+)
+def test_every_variant_lowers_its_loss(changes, world, tmp_path):
+    settings = world.settings(tmp_path, crop="center", steps=12, batch_size=32, **changes)
+    train(settings)
+    lines = curve(settings)
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert ("loss_text" in lines[0]) == (settings.text_weight > 0)
+    assert ("T_tag" in lines[0]) == (settings.tag_weight > 0)
+
+
+def test_only_the_projector_and_the_temperatures_learn(world, tmp_path):
+    ours = Trainer(world.settings(tmp_path), torch.device("cpu"))
+    before = ours.setup.encoder.fingerprint
+    learning = {id(p) for group in ours.optimiser.param_groups for p in group["params"]}
+    assert learning == {id(p) for p in ours.model.parameters()}
+    assert not any(p.requires_grad for p in ours.setup.encoder.parameters())
+    ours.fit()
+    assert _fingerprint(ours.setup.encoder.model) == before
+
+
+def test_the_optimiser_is_the_papers(world, tmp_path):
+    ours = Trainer(world.settings(tmp_path, lr=1e-3), torch.device("cpu"))
+    matrices, others = ours.optimiser.param_groups
+    assert matrices["lr"] == pytest.approx(1e-3 * 8 / 4096)
+    assert (matrices["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
+    assert all(p.ndim > 1 for p in matrices["params"])
+    assert all(p.ndim <= 1 for p in others["params"])
+
+
+def test_a_batch_is_no_larger_than_the_data(world, tmp_path, capsys):
+    ours = Trainer(world.settings(tmp_path, batch_size=4096), torch.device("cpu"))
+    assert ours.setup.batch_size == 32
+    assert "a batch of 32 instead of 4,096" in capsys.readouterr().out
+
+
+def test_progress_says_what_people_look_for(world, tmp_path, capsys):
+    train(world.settings(tmp_path, steps=2))
+    line = capsys.readouterr().out.splitlines()[-1]
+    for part in ("step 2/2", "loss", "tag", "text", "T tag 0.07", "gradient", "images/s", "left"):
+        assert part in line
+    board = tmp_path / "runs" / "tagalign" / "tensorboard"
+    assert any(board.iterdir())
+
+
+def test_a_run_is_not_overwritten(world, tmp_path):
+    settings = world.settings(tmp_path, steps=1)
+    train(settings)
+    with pytest.raises(UserError, match="holds a run already: --resume goes on with it"):
+        train(settings)
+
+
+def test_two_runs_cannot_write_into_one_folder(world, tmp_path):
+    ours = Trainer(world.settings(tmp_path), torch.device("cpu"))
+    with ours.folder.lock(), pytest.raises(UserError, match="another run is writing"):
+        ours.fit()
+
+
+def test_resume_without_a_checkpoint_starts_at_the_beginning(world, tmp_path, capsys):
+    train(world.settings(tmp_path, steps=1, resume=True))
+    assert "no checkpoint in" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_another_model_is_refused(world, tmp_path, save_clip):
+    settings = world.settings(tmp_path, steps=1)
+    train(settings)
+    other = save_clip(tmp_path / "other", seed=9)
+    with pytest.raises(UserError, match=r"was trained on another model \(.*tiny\) than .*other"):
+        train(replace(settings, model=str(other), resume=True))
+
+
+def test_a_checkpoint_of_another_vocabulary_is_refused(world, tmp_path, make_labels, pictures):
+    settings = world.settings(tmp_path, steps=1)
+    train(settings)
+    other = make_labels(
+        tmp_path / "other.parquet", {key: text for key, (text, _) in pictures.items()}, kinds=1
+    )
+    with pytest.raises(UserError, match=r"on another vocabulary \(\d+ tags\) than that of .*other"):
+        train(replace(settings, labels=str(other), resume=True))
+
+
+def test_a_checkpoint_of_other_settings_is_refused(world, tmp_path):
+    settings = world.settings(tmp_path, steps=1)
+    train(settings)
+    with pytest.raises(UserError, match=r"was trained with lr 0\.5, not 0\.1"):
+        train(replace(settings, lr=0.1, resume=True))
+
+
+def test_a_damaged_checkpoint_is_one_sentence(world, tmp_path):
+    settings = world.settings(tmp_path, steps=1)
+    train(settings)
+    path = tmp_path / "runs" / "tagalign" / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match="is damaged or of another kind"):
+        train(replace(settings, resume=True))
+
+
+def test_images_that_cannot_be_decoded_are_counted_and_replaced(world, tmp_path, pictures):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number, (key, (_, data)) in enumerate(pictures.items()):
+        (images / f"{key}.jpg").write_bytes(data if number else data[: len(data) // 2])
+    settings = world.settings(tmp_path, images=str(images), steps=12)
+    train(settings)
+    shares = [line["skipped"] for line in curve(settings)]
+    assert 0 < shares[-1] < 0.05
+
+
+def test_a_run_that_skips_more_than_a_twentieth_stops(world, tmp_path, pictures):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number, (key, (_, data)) in enumerate(pictures.items()):
+        (images / f"{key}.jpg").write_bytes(data if number % 5 else b"<html>not found</html>")
+    with pytest.raises(UserError, match=r"\d+ of \d+ images could not be decoded, .* than 5%"):
+        train(world.settings(tmp_path, images=str(images)))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_folder_of_undecodable_images_stops_at_once(world, tmp_path, pictures, workers):
+    images = tmp_path / "images"
+    images.mkdir()
+    for key in pictures:
+        (images / f"{key}.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match=r"20 images in a row cannot be decoded, the last is .*jpg"):
+        train(world.settings(tmp_path, images=str(images), workers=workers))
+
+
+def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(world, tmp_path, monkeypatch):
+    settings = world.settings(tmp_path, steps=4, save_every=2)
+    loss = Trainer._loss
+
+    def broken(self, *rest):
+        terms = loss(self, *rest)
+        return terms._replace(total=terms.total * math.nan) if self.step == 3 else terms
+
+    monkeypatch.setattr(Trainer, "_loss", broken)
+    with pytest.raises(UserError, match=r"no longer a number at step 4: the last checkpoint stays"):
+        train(settings)
+    assert all(t.isfinite().all() for t in checkpoint(settings).values())
+
+
+def test_wandb_is_asked_for_only_where_it_is_installed(world, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # makes its import fail
+    with pytest.raises(UserError, match="pip install wandb"):
+        train(world.settings(tmp_path, wandb="project"))
+
+
+def test_images_without_tags_teach_only_the_text_loss(world, tmp_path, make_labels, pictures):
+    captions = {key: text if int(key) % 2 else "of" for key, (text, _) in pictures.items()}
+    labels = make_labels(tmp_path / "half.parquet", captions)
+    settings = world.settings(tmp_path, labels=str(labels))
+    assert len(Trainer(settings, torch.device("cpu")).setup.data) == 32
+    without = replace(settings, text_weight=0.0)
+    assert len(Trainer(without, torch.device("cpu")).setup.data) == 16
+
+
+def test_the_phases_of_a_step_are_measured(world, tmp_path):
+    ours = Trainer(world.settings(tmp_path, steps=1, log_every=5), torch.device("cpu"))
+    ours.watch.take()
+    batches = iter(trainer.make_loader(ours.setup.data, ours.batches, 0, False))
+    ours._one_step(batches)
+    assert set(ours.watch.take()) == {"waiting", *trainer.WORK}

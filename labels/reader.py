@@ -283,7 +283,7 @@ def _build_csr(path: Path, rows: int, num_tags: int):
             hashes[at : at + len(keys)] = _hash(keys.cast(pa.binary()).to_pylist())
             at += len(keys)
         order = np.argsort(hashes, kind="stable")
-        np.take(hashes, order, out=arrays["hashes"])
+        np.take(hashes, order, out=arrays["hashes"], mode="clip")  # else out is buffered
         arrays["rows"][:] = order
 
     return shapes, fill

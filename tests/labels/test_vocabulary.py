@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labels.vocabulary import VOCABULARY, Vocabulary, check_columns, vocabulary_text
@@ -18,6 +18,7 @@ def vocabulary() -> Vocabulary:
     )
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

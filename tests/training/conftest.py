@@ -25,12 +25,12 @@ from training.clip import Clip, load_clip
 from training.settings import Settings
 
 TINY = {
-    "embed_dim": 24,
+    "embed_dim": 48,
     "vision_cfg": {"image_size": 32, "layers": 4, "width": 32, "head_width": 8, "patch_size": 8},
     "text_cfg": {
         "context_length": 16,
         "vocab_size": 49408,  # open_clip's tokenizer
-        "width": 32,
+        "width": 48,
         "heads": 4,
         "layers": 2,
     },
@@ -144,10 +144,12 @@ COLOURS = {
 
 
 def draw(caption: str, seed: int, size: tuple[int, int] = (96, 64)) -> bytes:
-    """A JPEG in the colour that the caption names, with noise that tells images apart."""
+    """A JPEG in the colour that the caption names, with stripes that tell images apart."""
     noise = np.random.default_rng(seed).normal(0, 12, (size[1], size[0], 3))
     colour = COLOURS[next(word for word in caption.split() if word in COLOURS)]
-    array = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+    across, down = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    stripes = 70 * np.sin((across * (seed % 8) + down * (seed // 8 * 3)) / 20)
+    array = np.clip(np.array(colour) + noise + stripes[..., None], 0, 255).astype(np.uint8)
     sink = io.BytesIO()
     Image.fromarray(array).save(sink, "JPEG", quality=90)
     return sink.getvalue()

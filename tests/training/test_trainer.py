@@ -42,7 +42,7 @@ def test_it_overfits_32_images(world, tmp_path):
         crop="center",
         text_weight=0.0,
         tag_loss="softmax",
-        lr=2.0,
+        lr=8.0,
         log_every=1,
     )
     train(settings)

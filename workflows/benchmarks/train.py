@@ -1,0 +1,372 @@
+"""What the trainer costs beside what it cannot do without, measured side by side in one run.
+
+    python workflows/benchmarks/train.py                  # all; about ten minutes on two cores
+    python workflows/benchmarks/train.py loss loader overhead ranks
+
+Images are drawn, weights are random: neither changes what a step costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+if __name__ == "__main__":
+    # The repository, not this folder: `training` is a package also where nothing is installed.
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from labels.label_file import LABELS, LabelWriter
+from labels.reader import Labels
+from labels.vocabulary import OBJECT, Vocabulary
+from parsing.storage import Folder
+from training.augment import Augmentation, random_box
+from training.data import LabelledImages, MicroBatches, Order, join, make_loader
+from training.images import find_images, open_index
+from training.losses import TagLoss
+from training.settings import Settings
+from training.tag_scores import Positives
+from training.trainer import WORK, Trainer
+
+ROOT = Path(__file__).resolve().parents[2]
+BATCH, TAGS, POSITIVES, WIDTH = 512, 20_000, 5, 512
+WORKERS = 2
+Row = tuple[str, str, str, str]  # what, ours, the reference's, ours by the reference's
+MIB = 1 << 20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parts = {"loss": loss, "loader": loader, "overhead": overhead, "ranks": ranks}
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="|".join(parts))
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--one-loss", choices=LOSSES, help=argparse.SUPPRESS)
+    flags = parser.parse_args(arguments)
+    if flags.one_loss:
+        print(json.dumps(measure_loss(LOSSES[flags.one_loss], flags.repeats)))
+        return 0
+    if unknown := set(flags.parts) - set(parts):
+        parser.error(f"no part is called {', '.join(sorted(unknown))}")
+    rows: list[Row] = [("", "ours", "reference", "ratio")]
+    for name in flags.parts or parts:
+        rows += parts[name](flags.repeats)
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    for row in rows:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+    return 0
+
+
+def loss(repeats: int) -> list[Row]:
+    """Forward and backward of Eq. 4, each kind in a process of its own so that memory is its own."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in LOSSES}
+    for _ in range(3):
+        for name in LOSSES:
+            command = [sys.executable, __file__, "--one-loss", name, "--repeats", str(repeats)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+            found[name].append(json.loads(done.stdout))
+    ours, dense = (
+        {key: statistics.median(run[key] for run in found[name]) for key in ("seconds", "bytes")}
+        for name in ("ours", "dense")
+    )
+    what = f"loss step, {BATCH} images, {TAGS:,} tags"
+    return [
+        (
+            f"{what}: ms",
+            f"{ours['seconds'] * 1e3:.0f}",
+            f"{dense['seconds'] * 1e3:.0f} (dense labels)",
+            f"{ours['seconds'] / dense['seconds']:.2f}",
+        ),
+        (
+            f"{what}: peak MiB",
+            f"{ours['bytes'] / MIB:.0f}",
+            f"{dense['bytes'] / MIB:.0f} (dense labels)",
+            f"{ours['bytes'] / dense['bytes']:.2f}",
+        ),
+    ]
+
+
+def loss_inputs():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(BATCH, WIDTH, generator=generator, requires_grad=True)
+    tags = F.normalize(torch.randn(TAGS, WIDTH, generator=generator), dim=-1)
+    frequencies = 1 / torch.arange(1, TAGS + 1)
+    cols = torch.cat([torch.randperm(TAGS, generator=generator)[:POSITIVES] for _ in range(BATCH)])
+    crow = torch.arange(0, BATCH * POSITIVES + 1, POSITIVES)
+    return images, tags, frequencies, Positives(crow, cols)
+
+
+def dense_step(images, tags, frequencies, positives) -> Callable[[], None]:
+    """Eq. 4 as it is usually written: a row of labels for each image, L1-normalised."""
+    log_scale = torch.tensor(1 / 0.07).log().requires_grad_()
+
+    def step() -> None:
+        labels = torch.zeros(BATCH, TAGS)  # part of the batch, as a dense loader ships it
+        labels[positives.rows, positives.cols] = 1
+        logits = F.normalize(images, dim=-1) @ tags.T * log_scale.exp().clamp(max=100)
+        scores = (logits + frequencies.log()).log_softmax(dim=-1)
+        (-(scores * F.normalize(labels, p=1, dim=-1)).sum(dim=-1).mean()).backward()
+
+    return step
+
+
+def our_step(images, tags, frequencies, positives) -> Callable[[], None]:
+    module = TagLoss("balanced", frequencies)
+    return lambda: module(images, tags, positives).backward()
+
+
+LOSSES = {"ours": our_step, "dense": dense_step}
+
+
+def measure_loss(make: Callable, repeats: int) -> dict[str, float]:
+    """Median seconds of a step, and the most memory that one needs above what was there before."""
+    inputs = loss_inputs()
+    step = make(*inputs)
+    before = resident("VmRSS")
+    step()
+    peak = resident("VmHWM") - before
+    seconds = []
+    for _ in range(repeats):
+        inputs[0].grad = None
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": statistics.median(seconds), "bytes": peak}
+
+
+def resident(field: str) -> int:
+    """Bytes of this process's memory now (VmRSS) or at its peak (VmHWM)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise KeyError(field)
+
+
+def loader(repeats: int) -> list[Row]:
+    """Images a second, against processes that do nothing but decode, resize and crop."""
+    rows = []
+    for size, count in (((500, 375), 2_000), ((1600, 1200), 600)):
+        with tempfile.TemporaryDirectory() as folder:
+            data, files = make_world(Path(folder), size, count)
+            ours, bare, whole = [], [], []
+            for _ in range(max(repeats // 2, 1)):
+                ours.append(count / seconds_of_loader(data, count))
+                bare.append(count / seconds_of_pool(crop_at_scale, files))
+                whole.append(count / seconds_of_pool(crop_whole, files))
+        ours, bare, whole = (statistics.median(rates) for rates in (ours, bare, whole))
+        what = f"loader, {size[0]} x {size[1]} JPEGs, {WORKERS} workers: images/s"
+        rows.append((what, f"{ours:.0f}", f"{whole:.0f} (Pillow alone)", f"{ours / whole:.2f}"))
+        rows.append(
+            ("", f"{ours:.0f}", f"{bare:.0f} (Pillow alone, reduced scale)", f"{ours / bare:.2f}")
+        )
+    return rows
+
+
+def make_world(folder: Path, size: tuple[int, int], count: int):
+    """Labelled images in shards, and the same files on their own."""
+    files = [photo(seed, size) for seed in range(20)]
+    for shard in range(4):
+        with tarfile.open(folder / f"{shard}.tar", "w") as tar:
+            for i in range(shard * count // 4, (shard + 1) * count // 4):
+                info = tarfile.TarInfo(f"{i:08d}.jpg")
+                info.size = len(files[i % 20])
+                tar.addfile(info, io.BytesIO(files[i % 20]))
+    labels = write_labels(folder / "x.parquet", count)
+    shards = find_images(str(folder))
+    index = open_index(shards, None, Folder(folder / "cache"))
+    import open_clip
+
+    tokenizer = open_clip.get_tokenizer("ViT-B-16")
+    joined = join(index, shards, labels)
+    labels.captions([0])
+    data = LabelledImages(index, shards, joined, labels, Augmentation(224), tokenizer, seed=0)
+    return data, [files[i % 20] for i in range(count)]
+
+
+def photo(seed: int, size: tuple[int, int]) -> bytes:
+    """A JPEG with detail at every scale, as photographs have it."""
+    draw = np.random.default_rng(seed)
+    image = np.zeros((size[1], size[0], 3))
+    for scale in (2, 8, 32, 128):
+        noise = draw.normal(0, 12 * scale**0.5, (size[1] // scale + 2, size[0] // scale + 2, 3))
+        coarse = Image.fromarray(np.clip(noise + 128, 0, 255).astype(np.uint8))
+        image += np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)) - 128.0
+    sink = io.BytesIO()
+    Image.fromarray(np.clip(image + 128, 0, 255).astype(np.uint8)).save(sink, "JPEG", quality=87)
+    return sink.getvalue()
+
+
+def write_labels(path: Path, images: int, tags: int = TAGS) -> Labels:
+    """Labels of web-like captions: ten words, five tags."""
+    draw = np.random.default_rng(0)
+    words = [
+        f"{a}{b}" for a in ("lake", "moon", "bird", "tree") for b in ("side", "light", "house")
+    ]
+    vocabulary = Vocabulary(
+        [f"tag{i}" for i in range(tags)], [OBJECT] * tags, np.ones(tags, np.int64), max(images, 1)
+    )
+    rows = [
+        {
+            "key": f"{i:08d}",
+            "caption": " ".join(draw.choice(words, 10)),
+            "tag_ids": sorted(draw.choice(tags, POSITIVES, replace=False).tolist()),
+        }
+        for i in range(images)
+    ]
+    with LabelWriter(path, vocabulary) as writer:
+        writer.write(pa.Table.from_pylist(rows, schema=LABELS))
+    return Labels(path)
+
+
+def seconds_of_loader(data: LabelledImages, count: int) -> float:
+    """From the first batch on: starting the processes is no part of either rate."""
+    size = 50
+    batches = MicroBatches(Order(len(data), None, 0), size, size, 0, count // size + 2 * WORKERS)
+    iterator = iter(make_loader(data, batches, WORKERS, pin=False))
+    for _ in range(2 * WORKERS):  # what is prefetched while nobody looks
+        next(iterator)
+    start = time.perf_counter()
+    for _ in range(count // size):
+        next(iterator)
+    return time.perf_counter() - start
+
+
+def seconds_of_pool(crop: Callable[[bytes], int], files: list[bytes]) -> float:
+    parts = [files[i::WORKERS] for i in range(WORKERS)]
+    with ProcessPoolExecutor(WORKERS) as pool:
+        list(pool.map(int, range(WORKERS * 4)))  # start the processes
+        start = time.perf_counter()
+        list(pool.map(crop_all, [crop] * WORKERS, parts))
+        return time.perf_counter() - start
+
+
+def crop_all(crop: Callable, files: list[bytes]) -> int:
+    import random
+
+    draw = random.Random(0)
+    return sum(crop(data, draw).shape[0] for data in files)
+
+
+def crop_whole(data: bytes, draw) -> np.ndarray:
+    """The same random resized crop of an image decoded at its full size."""
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    left, top, wide, high = random_box(*image.size, 0.08, draw)
+    cut = image.crop((left, top, left + wide, top + high))
+    return np.asarray(cut.resize((224, 224), Image.Resampling.BICUBIC))
+
+
+def crop_at_scale(data: bytes, draw) -> np.ndarray:
+    return Augmentation(224)(data, draw.getrandbits(64))
+
+
+def overhead(repeats: int) -> list[Row]:
+    """The part of a step that is not encoder, projector, loss or optimiser: ViT-B/16, batch 32."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = run_settings(Path(folder), steps=repeats + 1, model="ViT-B-16", batch=32)
+        trainer = Trainer(settings, torch.device("cpu"))
+        loader = make_loader(trainer.setup.data, trainer.batches, WORKERS, pin=False)
+        batches = iter(loader)
+        trainer._one_step(batches)
+        shares, steps = [], []
+        for _ in range(repeats):
+            trainer.watch.take()
+            start = time.perf_counter()
+            trainer._one_step(batches)
+            seconds = time.perf_counter() - start
+            taken = trainer.watch.take()
+            steps.append(seconds)
+            shares.append(1 - sum(taken[phase] for phase in WORK) / seconds)
+    step = f"{statistics.median(steps):.2f} s"
+    return [("trainer, ViT-B/16, batch 32", step, "overhead", f"{statistics.median(shares):.1%}")]
+
+
+def run_settings(folder: Path, steps: int, model: str, batch: int, **more: object) -> Settings:
+    """A run on drawn images; a model named `tiny` or a random one of open_clip."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    images = folder / "images"
+    images.mkdir()
+    for i in range(96):
+        (images / f"{i:08d}.jpg").write_bytes(photo(i, (500, 375)))
+    write_labels(folder / "x.parquet", 96)
+    saved = folder / "clip"
+    saved.mkdir()
+    config = TINY if model == "tiny" else open_clip.get_model_config(model)
+    (saved / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    torch.manual_seed(0)
+    built = open_clip.model.CLIP(**config)
+    save_file(built.state_dict(), saved / "open_clip_model.safetensors")
+    return Settings(
+        labels=str(folder / "x.parquet"),
+        images=str(images),
+        model=str(saved),
+        runs=str(folder / "runs"),
+        cache=str(folder / "cache"),
+        batch_size=batch,
+        steps=steps,
+        workers=WORKERS,
+        log_every=1,
+        **more,
+    )
+
+
+TINY = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 64, "layers": 6, "width": 64, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2},
+}
+
+
+def ranks(repeats: int) -> list[Row]:
+    """The largest relative difference between the loss curves of one process and of two."""
+    steps = 30
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        settings = run_settings(folder, steps, "tiny", 32)
+        curves = []
+        for world, start in ((1, [sys.executable]), (2, torchrun(2))):
+            flags = {
+                "labels": settings.labels, "images": settings.images, "model": settings.model,
+                "runs": settings.runs, "cache": settings.cache, "name": f"by-{world}",
+                "batch-size": 32, "steps": steps, "workers": 1, "log-every": 1, "lr": 0.1,
+            }  # fmt: skip
+            command = [*start, "training/train.py"]
+            for flag, value in flags.items():
+                command += [f"--{flag}", str(value)]
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env=environment)
+            lines = (folder / "runs" / f"by-{world}" / "metrics.jsonl").read_text().splitlines()
+            curves.append([json.loads(line)["loss"] for line in lines])
+    worst = max(abs(a - b) / abs(a) for a, b in zip(*curves, strict=True))
+    last = [f"{curve[-1]:.6f}" for curve in curves]
+    return [
+        (f"loss after {steps} steps, 2 ranks", last[1], f"{last[0]} (1 rank)", f"off {worst:.1e}")
+    ]
+
+
+def torchrun(processes: int) -> list[str]:
+    return [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -14,7 +14,7 @@ from typing import Any
 from parsing.engine import Answer, Engine, EngineSettings
 from parsing.errors import UserError
 from parsing.grounding import answer_regex, max_answer_tokens, read_answer
-from parsing.models import Model, find_model
+from parsing.models import PRESETS, Model
 from parsing.normalise import Normaliser
 from parsing.parser import Resources
 from parsing.prompt import Prompt, PromptTokens, load_prompt
@@ -37,7 +37,7 @@ class LLMConfig:
         batch: answers in the making at a time in one engine.
     """
 
-    model: Model = find_model("smollm2")
+    model: Model = PRESETS["smollm2"]
     prompt: str = "default"
     max_caption_tokens: int = 256
     gpu: bool = False

@@ -145,6 +145,8 @@ class Pool:
         """
         waiting = iter(pieces)
         self._useful = min(self._useful, work)
+        for member in self._members[self._useful :]:  # started before the work was known
+            self._remove(member)
         while True:
             self._grow()
             self._feed(waiting)

@@ -6,7 +6,8 @@
 
 Tags are generated (`zipf_tags.py`) into --folder and kept there for the next call. Every measurement
 is a process of its own, so that its peak of resident memory is its own; seconds are medians over
---repeats. The bare query counts the same Parquet with one Polars group-by per kind and does nothing else.
+--repeats, and CPU seconds (start of the process included) tell how far other work on the machine
+was in the way. The bare query counts the same Parquet with one Polars group-by per kind and does nothing else.
 """
 
 from __future__ import annotations
@@ -77,16 +78,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Measured:
-    """A median over repeats: seconds, peak resident memory in GB, and what else was reported."""
+    """Medians over repeats: seconds, CPU seconds, peak resident memory in GB, and the last report."""
 
     seconds: float
+    cpu: float
     peak: float
     more: dict
 
 
 def measure(part: str, tags: Path, out: Path, repeats: int) -> Measured:
     """Runs one part of `label_parts` in processes of their own."""
-    seconds, peaks, more = [], [], {}
+    seconds, cpu, peaks, more = [], [], [], {}
     for _ in range(repeats):
         line = [sys.executable, "-m", label_parts.__name__, part, str(tags), str(out)]
         process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -97,16 +99,17 @@ def measure(part: str, tags: Path, out: Path, repeats: int) -> Measured:
             raise UserError(f"the measurement of {part} failed")
         more = json.loads(text.splitlines()[-1])
         seconds.append(more.pop("seconds"))
+        cpu.append(usage.ru_utime + usage.ru_stime)
         peaks.append(usage.ru_maxrss / 1e6)  # KiB on Linux
-    return Measured(statistics.median(seconds), statistics.median(peaks), more)
+    return Measured(*map(statistics.median, (seconds, cpu, peaks)), more)
 
 
 def run(settings: Settings) -> None:
     """Prints the tables as they come."""
     tags, out = settings.tags(settings.rows), Path(settings.folder) / "out" / "x.parquet"
     print(f"\n{settings.rows:,} captions, {os.cpu_count()} cores\n")
-    print(f"| {'':42} | seconds | peak GB |")
-    print(f"|{'-' * 44}|--------:|--------:|")
+    print(f"| {'':42} | seconds |  CPU s  | peak GB |")
+    print(f"|{'-' * 44}|--------:|--------:|--------:|")
     bare = _row("bare Polars query: count only", measure("bare", tags, out, settings.repeats))
     count = _row("count and choose the vocabulary", measure("count", tags, out, settings.repeats))
     build = _row(
@@ -117,6 +120,7 @@ def run(settings: Settings) -> None:
         large_out = out.with_name("large.parquet")
         large = _row(f"the same for {settings.large:,}", measure("build", large_tags, large_out, 1))
         growth = f"x{large.seconds / build.seconds:.2f} the time, x{large.peak / build.peak:.2f} the memory"
+        growth += f", x{large.cpu / build.cpu:.2f} the CPU time"
         print(f"\n{settings.large / settings.rows:.2f} times the captions: {growth}")
     print(f"\ncounting takes x{count.seconds / bare.seconds:.2f} of the bare query")
     _sizes(measure("sizes", tags, out, 1).more)
@@ -125,7 +129,10 @@ def run(settings: Settings) -> None:
 
 
 def _row(name: str, measured: Measured) -> Measured:
-    print(f"| {name:42} | {measured.seconds:7.2f} | {measured.peak:7.2f} |", flush=True)
+    print(
+        f"| {name:42} | {measured.seconds:7.2f} | {measured.cpu:7.2f} | {measured.peak:7.2f} |",
+        flush=True,
+    )
     return measured
 
 

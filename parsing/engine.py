@@ -97,7 +97,7 @@ class Engine:
     """
 
     def __init__(self, model: str, revision: str | None, settings: EngineSettings):
-        _prepare_environment(settings)
+        prepare_environment(settings)
         self._ids = itertools.count()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -179,7 +179,7 @@ class Engine:
         return Answer(output.text, len(output.token_ids), output.finish_reason != "length")
 
 
-def _prepare_environment(settings: EngineSettings) -> None:
+def prepare_environment(settings: EngineSettings) -> None:
     """What vLLM reads from the environment; what the user has set stays."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

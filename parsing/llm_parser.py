@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from parsing.engine import Answer, Engine, EngineSettings
 from parsing.errors import UserError
@@ -17,8 +17,11 @@ from parsing.grounding import answer_regex, max_answer_tokens, read_answer
 from parsing.models import PRESETS, Model
 from parsing.normalise import Normaliser
 from parsing.parser import Resources
-from parsing.prompt import Prompt, PromptTokens, load_prompt
+from parsing.prompt import PromptTokens, load_prompt
 from parsing.tags import EMPTY, FAILED, TOO_LONG, Parsed
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
 
 _WARM_UP = "a brown dog on a wooden bench"  # its answer is thrown away
 
@@ -104,20 +107,47 @@ class LLMConfig:
         return LLMParser(self)
 
 
+class Requests:
+    """What an engine is asked for a caption."""
+
+    def __init__(self, config: LLMConfig):
+        self.tokens = config.tokens()
+        self.form = self.tokens.prompt.form
+        self._limit = config.max_caption_tokens
+
+    def request(self, caption: str) -> Parsed | tuple[list[int], SamplingParams]:
+        """Token ids and sampling parameters; or the caption's result where nothing is asked."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        prompt = self.tokens.render(caption)
+        size = len(prompt) - len(self.tokens.prefix)
+        if size > self._limit:
+            error = f"{size} tokens; at most {self._limit} are parsed"
+            return Parsed(status=TOO_LONG, error=error)
+        expression = answer_regex(caption, self.form)
+        if expression is None:
+            return Parsed(status=EMPTY, error="no word in it that could be a tag")
+        params = SamplingParams(
+            **_sampling(size),
+            stop=self.tokens.stop,
+            structured_outputs=StructuredOutputsParams(regex=expression),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        return prompt, params
+
+
 class LLMParser:
     """See the module. Several threads may call `parse` at once."""
 
     def __init__(self, config: LLMConfig):
-        self._config = config
-        self._tokens = config.tokens()
-        self._prompt: Prompt = self._tokens.prompt
+        self._requests = Requests(config)
         self._normaliser = Normaliser()
         self._lock = threading.Lock()
-        self._finished = self._output_tokens = 0
-        self._engine = Engine(
-            config.model.folder(), config.model.revision, config.settings(len(self._tokens.prefix))
-        )
+        prefix = len(self._requests.tokens.prefix)
+        self._engine = Engine(config.model.folder(), config.model.revision, config.settings(prefix))
         # One prompt goes ahead, so that the shared prefix is in the cache before the flood comes.
+        self._finished = self._output_tokens = 0
         self.parse([_WARM_UP])
         self._finished = self._output_tokens = 0
 
@@ -125,7 +155,7 @@ class LLMParser:
         results: list[Parsed | None] = []
         asked, prompts, params = [], [], []
         for number, caption in enumerate(captions):
-            request = self.request(caption)
+            request = self._requests.request(caption)
             results.append(request if isinstance(request, Parsed) else None)
             if results[-1] is None:
                 asked.append(number)
@@ -135,27 +165,6 @@ class LLMParser:
         for number, prompt, answer in zip(asked, prompts, answers, strict=True):
             results[number] = self._read(captions[number], len(prompt), answer)
         return results
-
-    def request(self, caption: str) -> Parsed | tuple[list[int], Any]:
-        """What the engine is asked: token ids and sampling parameters; or why it is not asked."""
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-
-        prompt = self._tokens.render(caption)
-        size = len(prompt) - len(self._tokens.prefix)
-        if size > self._config.max_caption_tokens:
-            error = f"{size} tokens; at most {self._config.max_caption_tokens} are parsed"
-            return Parsed(status=TOO_LONG, error=error)
-        expression = answer_regex(caption, self._prompt.form)
-        if expression is None:
-            return Parsed(status=EMPTY, error="no word in it that could be a tag")
-        params = SamplingParams(
-            **_sampling(size),
-            stop=self._tokens.stop,
-            structured_outputs=StructuredOutputsParams(regex=expression),
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-        return prompt, params
 
     def tally(self) -> tuple[int, int]:
         """Captions answered and output tokens so far."""
@@ -173,7 +182,7 @@ class LLMParser:
         cost = {"prompt_tokens": prompt_tokens, "output_tokens": answer.tokens}
         if answer.error is not None:
             return Parsed(status=FAILED, error=answer.error, **cost)
-        objects, attributes = read_answer(answer.text, caption, self._prompt.form)
+        objects, attributes = read_answer(answer.text, caption, self._requests.form)
         error = None if answer.complete else f"the answer was cut off at {answer.tokens} tokens"
         return self._normalised(objects, attributes, error=error, raw=answer.text, **cost)
 

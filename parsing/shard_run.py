@@ -34,6 +34,7 @@ class ShardRun:
         self._rows: dict[int, int] = {}  # of the shards in work
         self._again: set[int] = set()  # committed shards whose failed rows are parsed again
         self._first_commit: float | None = None
+        self._last_commit: float | None = None
         self._ready: float | None = None
         self._progress: Progress | None = None
 
@@ -125,7 +126,8 @@ class ShardRun:
         if piece.shard in self._again:
             table, merged = self._mended(piece.shard, table, merged)
         self._folder.commit(piece.shard, table, merged)
-        self._first_commit = self._first_commit or time.time()
+        self._last_commit = time.time()
+        self._first_commit = self._first_commit or self._last_commit
 
     def _mended(self, shard: int, tags: pa.Table, stats: dict[str, Any]):
         """A committed shard with some of its rows parsed again."""
@@ -167,10 +169,9 @@ class ShardRun:
         session = {
             "began": self._began,
             "seconds": round(ended - self._began, 1),
-            "seconds_to_parsers": round(self._ready - self._began, 1) if self._ready else None,
-            "seconds_to_first_commit": round(self._first_commit - self._began, 1)
-            if self._first_commit
-            else None,
+            "seconds_to_parsers": self._since_began(self._ready),
+            "seconds_to_first_commit": self._since_began(self._first_commit),
+            "seconds_to_last_commit": self._since_began(self._last_commit),
             "actor_hours": round(pool.actor_seconds() / 3600, 4) if pool else 0,
         }
         self._folder.update_manifest(
@@ -178,6 +179,9 @@ class ShardRun:
             sessions=[*manifest.get("sessions", []), session],
             finished=True,
         )
+
+    def _since_began(self, moment: float | None) -> float | None:
+        return None if moment is None else round(moment - self._began, 2)
 
 
 def merge_stats(stats: list[dict[str, Any]]) -> dict[str, Any]:

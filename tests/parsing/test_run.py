@@ -312,8 +312,9 @@ def test_the_real_model_answers_real_and_spoilt_captions_whatever_is_killed(pars
     answered = [row for row in rows if row["status"] == OK]
     assert all(row["raw"] is not None and row["error"] is None for row in answered)
     assert sum(len(row["objects"]) for row in answered) > len(answered)
-    lion = by_caption[SPOILT["https://a/7"]]
-    assert set(lion["objects"]) <= {"dog", "cat", "assistant tag", "lion", "tag", "assistant"}
+    for row in answered:  # grounded: the first letters of every word stand in the caption
+        for tag in row["objects"]:
+            assert all(word[:3] in row["caption"].lower() for word in tag.split()), row
 
 
 @engine

@@ -159,9 +159,11 @@ def _goes_on(found: list[Word], at: int, form: Form, predicate: bool) -> list[st
     word, attribute = found[at], _escape(form.attribute)
     if word.degree:
         return [""]
-    if word.describes or found[at + 1].linked:
-        return [attribute]
-    return [attribute, ""]
+    if found[at + 1].linked:
+        return [] if word.names and word.head else [attribute]
+    if word.names:
+        return [""]
+    return [attribute] if word.describes else [attribute, ""]
 
 
 def _ends(found: list[Word], at: int, form: Form, predicate: bool) -> str:

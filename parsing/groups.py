@@ -9,21 +9,14 @@ seen at all is for the model to say.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass
 
 import regex
-import yaml
 
-from parsing.phrases import Words
-
-DATA = Path(__file__).with_name("groups.yaml")
+from parsing.lexicon import lexicon
 
 # A character of a script without spaces is a word by itself.
 _GLYPHS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
@@ -35,82 +28,7 @@ _WORD = regex.compile(
 _GLYPH = regex.compile(_GLYPHS)
 _UNSEEN = regex.compile(r"[\p{C}\p{Z}\s]+")  # control, format and unassigned characters, and spaces
 _PERSON = regex.compile(r"<\s*person\s*>", regex.IGNORECASE)
-_DESCRIBING = (
-    "ed",
-    "less",
-    "ous",
-    "ible",
-    "ful",
-    "ish",
-)  # endings of adjectives and hardly any noun
 _YEAR = regex.compile(r"\p{N}{3,}")
-
-
-@dataclass(frozen=True)
-class Lexicon:
-    """The word lists of `groups.yaml`, which says what each is."""
-
-    determiners: frozenset[str]
-    function_words: frozenset[str]
-    copulas: frozenset[str]
-    degrees: frozenset[str]
-    conjunctions: frozenset[str]
-    prepositions: frozenset[str]
-    numbers: frozenset[str]
-    nouns_in_ing: frozenset[str]
-    nouns_in_ed: frozenset[str]
-    verbs: frozenset[str]
-    verbs_or_nouns: frozenset[str]
-    more: Words
-
-    @property
-    def digest(self) -> str:
-        """Changes whenever a list does; part of the LLM parser's fingerprint."""
-        lists = {f.name: sorted(getattr(self, f.name)) for f in fields(self) if f.name != "more"}
-        text = json.dumps([lists, self.more.digest])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def names_nothing(self, word: str) -> bool:
-        """Whether a word stands between groups."""
-        return (
-            word in self.function_words
-            or word in self.prepositions
-            or word in self.determiners
-            or word in self.copulas
-            or word in self.conjunctions
-            or word in self.verbs
-            or word[0] in "'’"
-        )
-
-    def is_participle(self, word: str) -> bool:
-        """`sitting`, `parked`: never the name of a thing."""
-        last = word.rpartition("-")[2]
-        if len(last) < 4:
-            return False
-        return (last.endswith("ing") and last not in self.nouns_in_ing) or (
-            last.endswith("ed") and last not in self.nouns_in_ed
-        )
-
-    def is_measure(self, word: str) -> bool:
-        """`row of trees`, `side of a bus`, `photo of a dog`: before `of` it names no thing."""
-        more = self.more
-        return word in more.quantities or word in more.places or word in more.pictures
-
-    def describes(self, word: str) -> bool:
-        """Whether a word in front of a noun describes it, and is no part of the noun's name."""
-        if word in self.more.colours:
-            return True
-        return len(word) > 5 and word.endswith(_DESCRIBING) and not self._is_noun_in_ed(word)
-
-    def _is_noun_in_ed(self, word: str) -> bool:
-        return word.rpartition("-")[2] in self.nouns_in_ed
-
-
-@lru_cache(1)
-def lexicon() -> Lexicon:
-    """The project's own word lists, read once and only when somebody needs them."""
-    data = yaml.safe_load(DATA.read_text(encoding="utf-8"))
-    return Lexicon(**{name: frozenset(words) for name, words in data.items()}, more=Words.load())
 
 
 @dataclass(slots=True)
@@ -124,6 +42,7 @@ class Word:
         droppable: may be a verb, and so be left out of the answer.
         head: may be the last word of an object.
         describes: can only be an attribute: a number, or a colour before a noun.
+        names: can be no attribute: `tennis`.
         degree: belongs to the word after it (`dark`, `partly`).
     """
 
@@ -133,6 +52,7 @@ class Word:
     droppable: bool = False
     head: bool = True
     describes: bool = False
+    names: bool = False
     degree: bool = False
 
 
@@ -188,7 +108,7 @@ def _split(text: str) -> Iterator[Group]:
         if (
             lex.names_nothing(word)
             or (following == "of" and lex.is_measure(word))
-            or (placed and not group.words and word in lex.more.places and _ends_here(following))
+            or (placed and not group.words and word in lex.words.places and _ends_here(following))
         ):
             placed = (
                 word in lex.prepositions or word[0] in "'’" or (placed and word in lex.determiners)
@@ -212,9 +132,11 @@ def _split(text: str) -> Iterator[Group]:
                 text=word,
                 position=position,
                 linked=linked and bool(group.words),
-                droppable=bool(_YEAR.fullmatch(word)) or word in lex.verbs_or_nouns,
+                droppable=bool(_YEAR.fullmatch(word))
+                or (lex.may_be_verb(word)
+                and bool(group.words)),
                 describes=word in lex.numbers or not any(map(str.isalpha, word)),
-                degree=len(word) > 4 and word.endswith("ly"),
+                degree=lex.is_adverb(word),
             )
         )
         if _is_plural(word) and following in lex.determiners:  # `dog chases the ball`
@@ -254,10 +176,17 @@ def _settle(group: Group) -> Group | None:
         # A noun in front of a noun has no plural: `dog chases cat`.
         word.droppable = word.droppable or (_is_plural(word.text) and not after.linked)
     for word, after in itertools.pairwise(found):
-        word.head = word.head and (after.linked or after.droppable)
-        shaded = word.text in lex.more.shades and after.text in lex.more.colours  # `dark green`
+        listed = after.linked and lex.must_describe(word.text) and lex.must_describe(after.text)
+        word.head = word.head and (after.linked or after.droppable) and not listed
+        shaded = word.text in lex.words.shades and after.text in lex.words.colours  # `dark green`
         word.degree = (word.degree or shaded) and not after.linked
-        word.describes = word.describes or lex.describes(word.text)
+        named = f"{word.text} {after.text}" in lex.names
+        word.describes = not named and (word.describes or lex.must_describe(word.text))
+        word.names = named or not (word.describes or lex.can_describe(word.text))
+    if group.kind == "noun":
+        # An adverb at the end speaks of a verb: `cat resting sideways`.
+        while found and (found[-1].degree or not found[-1].head):
+            found.pop()
     if not any(any(map(str.isalpha, word.text)) for word in found):
         return None
     return group

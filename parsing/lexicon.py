@@ -1,0 +1,153 @@
+"""What single English words can be: the word lists of `groups.yaml` and a lexicon's word classes."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import importlib.util
+import io
+import json
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+from parsing.errors import UserError
+from parsing.phrases import Words
+
+DATA = Path(__file__).with_name("groups.yaml")
+
+_DESCRIBING = ("ed", "less", "ous", "ible", "ful", "ish")  # endings of adjectives, hardly of nouns
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """The word lists of `groups.yaml`, which says what each is, and two more sources.
+
+    Attributes:
+        words: colours, materials, measures and places, shared with the other parsers.
+        classes: word -> those of "noun", "verb", "adj", "adv" that it can be.
+    """
+
+    determiners: frozenset[str]
+    prepositions: frozenset[str]
+    function_words: frozenset[str]
+    copulas: frozenset[str]
+    degrees: frozenset[str]
+    conjunctions: frozenset[str]
+    numbers: frozenset[str]
+    nouns_in_ing: frozenset[str]
+    nouns_in_ed: frozenset[str]
+    verbs: frozenset[str]
+    verbs_or_nouns: frozenset[str]
+    names: frozenset[str]
+    words: Words
+    classes: dict[str, frozenset[str]]
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever a word list does; part of the LLM parser's fingerprint."""
+        own = [f.name for f in fields(self) if f.name not in ("words", "classes")]
+        lists = {name: sorted(getattr(self, name)) for name in own}
+        text = json.dumps([lists, self.words.digest, len(self.classes)])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def names_nothing(self, word: str) -> bool:
+        """Whether a word stands between groups."""
+        return (
+            word in self.function_words
+            or word in self.prepositions
+            or word in self.determiners
+            or word in self.copulas
+            or word in self.conjunctions
+            or word in self.verbs
+            or word[0] in "'’"
+        )
+
+    def is_participle(self, word: str) -> bool:
+        """`sitting`, `parked`: never the name of a thing."""
+        last = word.rpartition("-")[2]
+        if len(last) < 4:
+            return False
+        return (last.endswith("ing") and last not in self.nouns_in_ing) or (
+            last.endswith("ed") and last not in self.nouns_in_ed
+        )
+
+    def may_be_verb(self, word: str) -> bool:
+        """Whether a word after a noun may say what the thing does: `person performs`."""
+        return word in self.verbs_or_nouns or self._is_only(word, "verb")
+
+    def is_measure(self, word: str) -> bool:
+        """`row of trees`, `side of a bus`, `photo of a dog`: before `of` it names no thing."""
+        words = self.words
+        return word in words.quantities or word in words.places or word in words.pictures
+
+    def is_adverb(self, word: str) -> bool:
+        """Nothing but an adverb: `partly`, `sideways`."""
+        return self._is_only(word, "adv") or (
+            len(word) > 4 and word.endswith("ly") and word not in self.classes
+        )
+
+    def must_describe(self, word: str) -> bool:
+        """Whether a word in front of a noun is no part of the noun's name: `white`, `wooden`."""
+        if word in self.words.colours or word in self.numbers:
+            return True
+        if word.rpartition("-")[2] in self.nouns_in_ed:
+            return False
+        return len(word) > 5 and word.endswith(_DESCRIBING)
+
+    def can_describe(self, word: str) -> bool:
+        """Whether a word in front of a noun may say how the thing looks.
+
+        A noun that is no material only tells which kind it is (`tennis racket`). Of words that
+        nobody listed anything may be true.
+        """
+        if word in self.words.position:
+            return False
+        classes = self.classes.get(word)
+        return (
+            classes is None
+            or "adj" in classes
+            or word in self.words.materials
+            or self.is_participle(word)
+            or self.must_describe(word)
+        )
+
+    def _is_only(self, word: str, name: str) -> bool:
+        return self.classes.get(word) == frozenset([name])
+
+
+@lru_cache(1)
+def lexicon() -> Lexicon:
+    """The project's own word lists, read once and only when somebody needs them (0.3 s).
+
+    Raises:
+        UserError: the lexicon's package is missing.
+    """
+    lists = yaml.safe_load(DATA.read_text(encoding="utf-8"))
+    return Lexicon(
+        **{name: frozenset(found) for name, found in lists.items()},
+        words=Words.load(),
+        classes=_word_classes(),
+    )
+
+
+def _word_classes() -> dict[str, frozenset[str]]:
+    """Word classes from the data file of lemminflect, which has them from a medical lexicon.
+
+    Importing the package would import spaCy as well, for a second or two; the file will do.
+    """
+    spec = importlib.util.find_spec("lemminflect")
+    if spec is None or spec.origin is None:
+        raise UserError("the LLM parser needs lemminflect: pip install 'lemminflect>=0.2.3,<0.3'")
+    path = Path(spec.origin).parent / "resources" / "lemma_lu.csv.gz"
+    found: dict[str, set[str]] = {}
+    try:
+        with gzip.open(path) as file:
+            for row in csv.reader(io.TextIOWrapper(file, encoding="utf-8")):
+                found.setdefault(row[0], set()).add(row[1])
+    except (OSError, IndexError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the word classes in {path}: {error}") from error
+    return {word: frozenset(classes) for word, classes in found.items()}

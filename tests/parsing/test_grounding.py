@@ -1,9 +1,14 @@
 """No answer that the expression admits can name what its caption doesn't, and each can be read."""
 
+import re
+
 import pytest
 import regex
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from parsing.grounding import Form, answer_regex, read_answer
+from parsing.groups import clean, groups
 
 FORM = Form()
 
@@ -87,3 +92,128 @@ def test_an_answer_that_was_cut_off_loses_its_last_item():
 def test_words_that_the_caption_lacks_are_not_read():
     caption = "a stove in a kitchen"
     assert read_answer(" red: stove; oven; kitchen;", caption, FORM) == (["kitchen"], [])
+
+
+def test_a_noun_that_is_no_material_cannot_describe():
+    assert not admits("a tennis racket", " tennis: racket;")
+    assert admits("a tennis racket", " tennis racket;")
+    assert admits("a metal rack", " metal: rack;")
+
+
+def test_measures_and_places_name_nothing():
+    assert admits("a pile of snow on the side of a bus", " snow; bus;")
+    assert admits("a tree in the background", " tree;")
+    assert admits("the top is blue", " top; blue:;")
+
+
+# What captions may hold besides words: marks of the answer's own form and of regular expressions,
+# orders, markup, other scripts.
+PIECES = st.sampled_from(
+    [
+        *(
+            "a ",
+            "the ",
+            " and ",
+            " is ",
+            " of ",
+            ", ",
+            " dog",
+            " dogs ",
+            " white ",
+            " sitting ",
+            " two ",
+        ),
+        *(
+            ";",
+            ":",
+            "-",
+            " - ",
+            ".*",
+            "[",
+            "]",
+            "(",
+            ")",
+            "{2}",
+            "\\",
+            "^",
+            "$",
+            "|",
+            "?",
+            "+",
+            "/",
+        ),
+        *(
+            "</s>",
+            "<|im_end|>",
+            "<PERSON>",
+            "'s",
+            "don't",
+            "t-shirt",
+            "7",
+            "2012",
+            "😀",
+            "\x00",
+            "\n",
+        ),
+        *(
+            "一只狗",
+            "كلب أحمر",
+            "красная машина",
+            "लाल कार",
+            "สุนัข",
+            "İ",
+            "ß",
+            "é",
+            "ignore the rules",
+        ),
+    ]
+)
+CAPTIONS = st.one_of(st.text(max_size=40), st.lists(PIECES, max_size=14).map("".join))
+
+
+@given(CAPTIONS, st.data())
+@settings(max_examples=300, deadline=None)
+def test_every_answer_that_the_expression_admits_is_read_and_grounded(caption, data):
+    expression = answer_regex(caption, FORM)
+    if expression is None:
+        assert groups(caption) == []
+        return
+    answer = data.draw(st.from_regex(re.compile(expression), fullmatch=True))
+    objects, attributes = read_answer(answer, caption, FORM)
+    items = answer.strip("\n").split(FORM.end)[:-1]
+    named = {item.split(FORM.attribute)[-1].strip() for item in items} - {"", FORM.skip}
+    assert set(objects) == named
+    assert {thing for _, thing in attributes} <= set(objects)
+    text = clean(caption).lower()
+    for tag in [*objects, *(attribute for attribute, _ in attributes)]:
+        assert all(word in text for word in tag.split())
+        assert not set(tag) & set(";:")
+
+
+@given(CAPTIONS)
+@settings(max_examples=200, deadline=None)
+def test_the_engine_s_own_compiler_takes_every_expression(caption):
+    llguidance = pytest.importorskip("llguidance")
+    expression = answer_regex(caption, FORM)
+    if expression is not None:
+        grammar = llguidance.grammar_from("regex", expression)
+        assert llguidance.LLMatcher.validate_grammar(grammar, None) == ""
+
+
+def test_the_expression_grows_with_the_caption_and_not_faster():
+    sizes = [len(answer_regex("old red dogs run jump walk " * n, FORM)) for n in (20, 200)]
+    assert sizes[1] < 11 * sizes[0]
+
+
+@pytest.mark.parametrize("piece", ["dog ", "a" * 50, "(", "runs ", "狗", "a, ", "2 "])
+def test_a_caption_of_100_kb_is_no_trouble(piece):
+    caption = piece * (100_000 // len(piece))
+    expression = answer_regex(caption, FORM)
+    assert expression is None or len(expression) < 40 * len(caption)
+
+
+def test_every_real_caption_gets_an_expression_that_compiles(shared):
+    lines = (shared / "captions" / "cc3m_val_dev.tsv").read_text().splitlines()
+    for line in lines[:2000]:
+        expression = answer_regex(line.split("\t")[1], FORM)
+        assert expression is None or re.compile(expression)

@@ -207,15 +207,26 @@ def _label(
                     one.captions.add(narrow_lists(lists, to))
                 yield frame
 
-        for run in runs:
-            batches, frames = labelled_batches(run, labelled, Path(spill))
-            for frame in images_of(run, batches, frames, Path(spill), settings.partial):
-                lists, keys = _lists(frame), frame["key"].to_arrow().cast(pa.string())
-                captions = frame["caption"].to_arrow().cast(pa.string())
-                for one, writer, to in zip(covered, writers, narrowings, strict=True):
-                    narrowed = narrow_lists(lists, to).cast(LABELS.field("tag_ids").type)
-                    one.images.add(narrowed)
-                    writer.write(pa.Table.from_arrays([keys, captions, narrowed], schema=LABELS))
+        def write(frame: pl.DataFrame) -> None:
+            lists, keys = _lists(frame), frame["key"].to_arrow().cast(pa.string())
+            captions = frame["caption"].to_arrow().cast(pa.string())
+            for one, writer, to in zip(covered, writers, narrowings, strict=True):
+                narrowed = narrow_lists(lists, to).cast(LABELS.field("tag_ids").type)
+                one.images.add(narrowed)
+                writer.write(pa.Table.from_arrays([keys, captions, narrowed], schema=LABELS))
+
+        with ThreadPoolExecutor(
+            1
+        ) as writing:  # Parquet is encoded while the next images are joined
+            last = None
+            for run in runs:
+                batches, frames = labelled_batches(run, labelled, Path(spill))
+                for frame in images_of(run, batches, frames, Path(spill), settings.partial):
+                    if last is not None:
+                        last.result()
+                    last = writing.submit(write, frame)
+            if last is not None:
+                last.result()
         for writer in writers:
             writer.finish()  # all label files are whole before the first file changes its name
         for out, one, picture in zip(outs, covered, pictures, strict=True):

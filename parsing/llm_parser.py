@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from parsing.engine import Answer, Engine, EngineSettings
 from parsing.errors import UserError
 from parsing.grounding import answer_regex, max_answer_tokens, read_answer
+from parsing.lexicon import lexicon
 from parsing.models import PRESETS, Model
 from parsing.normalise import Normaliser
 from parsing.parser import Resources
@@ -72,6 +73,7 @@ class LLMConfig:
             "revision": self.model.digest(),
             "conversation": self.model.conversation,
             "prompt": load_prompt(self.prompt).hash,
+            "grounding": lexicon().digest,
             "sampling": _sampling(0),
             "max caption tokens": self.max_caption_tokens,
             "normalisation": Normaliser().rules.digest,

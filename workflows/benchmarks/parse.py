@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 
@@ -68,7 +66,9 @@ def bare(captions: list[str]) -> float:
     llm.generate(prompts[:1], params[:1], use_tqdm=False)
     began = time.monotonic()
     llm.generate(prompts, params, use_tqdm=False)
-    return len(captions) / (time.monotonic() - began)
+    seconds = time.monotonic() - began
+    llm.llm_engine.engine_core.shutdown()
+    return len(captions) / seconds
 
 
 def ray_data(captions: list[str]) -> float:
@@ -110,6 +110,7 @@ def ray_data(captions: list[str]) -> float:
         postprocess=lambda row: {"answered": time.time(), "text": row["generated_text"]},
     )
     times = sorted(row["answered"] for row in processor(ray.data.from_items(rows)).take_all())
+    ray.shutdown()
     return (len(times) - times.count(times[0])) / (times[-1] - times[0])
 
 
@@ -143,11 +144,15 @@ def grounding(folder: Path) -> dict[str, float]:
     return {"ungrounded": ungrounded / max(tags, 1), "unread": unread / max(rows, 1)}
 
 
-def in_process(function, captions: list[str]) -> float:
+def in_process(name: str, flags: argparse.Namespace) -> float:
     """Runs a measurement in a fresh process, so that nothing of an engine is left over."""
-    # Not multiprocessing's own pool: its processes may not start others, as engines must.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, captions).result()
+    command = [sys.executable, __file__, "--measure", name, "--captions", flags.captions]
+    done = subprocess.run(
+        [*command, "--limit", str(flags.limit)], capture_output=True, text=True, timeout=1800
+    )
+    if done.returncode:
+        raise SystemExit(f"measuring {name} failed:\n{done.stderr[-2000:]}")
+    return float(done.stdout.splitlines()[-1])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -155,13 +160,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--captions", default=str(ROOT / "parsing" / "sample_captions.tsv"))
     parser.add_argument("--limit", type=int, default=600)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--measure", choices=("bare", "ray.data.llm"), help="print one rate only")
     flags = parser.parse_args(arguments)
     captions = read_captions(flags.captions, flags.limit)
+    if flags.measure:
+        print({"bare": bare, "ray.data.llm": ray_data}[flags.measure](captions))
+        return 0
     rates: dict[str, list[float]] = {"bare": [], "ray.data.llm": [], "pipeline": []}
     starts, last = [], {}
     for _ in range(flags.repeats):
-        rates["bare"].append(in_process(bare, captions))
-        rates["ray.data.llm"].append(in_process(ray_data, captions))
+        rates["bare"].append(in_process("bare", flags))
+        rates["ray.data.llm"].append(in_process("ray.data.llm", flags))
         with tempfile.TemporaryDirectory() as folder:
             rate, last = pipeline(captions, Path(folder))
         rates["pipeline"].append(rate)

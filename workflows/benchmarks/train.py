@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--one-loss", choices=LOSSES, help=argparse.SUPPRESS)
     flags = parser.parse_args(arguments)
     if flags.one_loss:
-        print(json.dumps(measure_loss(LOSSES[flags.one_loss], flags.repeats)))
+        print(peak_memory(LOSSES[flags.one_loss]))
         return 0
     if unknown := set(flags.parts) - set(parts):
         parser.error(f"no part is called {', '.join(sorted(unknown))}")
@@ -77,30 +77,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def loss(repeats: int) -> list[Row]:
-    """Forward and backward of Eq. 4, each kind in a process of its own so that memory is its own."""
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in LOSSES}
-    for _ in range(3):
-        for name in LOSSES:
-            command = [sys.executable, __file__, "--one-loss", name, "--repeats", str(repeats)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
-            found[name].append(json.loads(done.stdout))
-    ours, dense = (
-        {key: statistics.median(run[key] for run in found[name]) for key in ("seconds", "bytes")}
-        for name in ("ours", "dense")
-    )
+    """Forward and backward of Eq. 4. Steps of both take turns; memory is that of processes of its own."""
+    seconds: dict[str, list[float]] = {name: [] for name in LOSSES}
+    inputs = loss_inputs()
+    steps = {name: make(*inputs) for name, make in LOSSES.items()}
+    for turn in range(repeats + 1):
+        for name, step in steps.items():
+            inputs[0].grad = None
+            start = time.perf_counter()
+            step()
+            if turn:  # the first one warms up
+                seconds[name].append(time.perf_counter() - start)
+    ours, dense = (statistics.median(seconds[name]) for name in ("ours", "dense"))
+    memory = {}
+    for name in LOSSES:
+        command = [sys.executable, __file__, "--one-loss", name]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+        memory[name] = int(done.stdout) / MIB
     what = f"loss step, {BATCH} images, {TAGS:,} tags"
     return [
         (
             f"{what}: ms",
-            f"{ours['seconds'] * 1e3:.0f}",
-            f"{dense['seconds'] * 1e3:.0f} (dense labels)",
-            f"{ours['seconds'] / dense['seconds']:.2f}",
+            f"{ours * 1e3:.0f}",
+            f"{dense * 1e3:.0f} (dense labels)",
+            f"{ours / dense:.2f}",
         ),
         (
             f"{what}: peak MiB",
-            f"{ours['bytes'] / MIB:.0f}",
-            f"{dense['bytes'] / MIB:.0f} (dense labels)",
-            f"{ours['bytes'] / dense['bytes']:.2f}",
+            f"{memory['ours']:.0f}",
+            f"{memory['dense']:.0f} (dense labels)",
+            f"{memory['ours'] / memory['dense']:.2f}",
         ),
     ]
 
@@ -137,20 +143,12 @@ def our_step(images, tags, frequencies, positives) -> Callable[[], None]:
 LOSSES = {"ours": our_step, "dense": dense_step}
 
 
-def measure_loss(make: Callable, repeats: int) -> dict[str, float]:
-    """Median seconds of a step, and the most memory that one needs above what was there before."""
-    inputs = loss_inputs()
-    step = make(*inputs)
+def peak_memory(make: Callable) -> int:
+    """The most bytes that a step needs above what was there before it."""
+    step = make(*loss_inputs())
     before = resident("VmRSS")
     step()
-    peak = resident("VmHWM") - before
-    seconds = []
-    for _ in range(repeats):
-        inputs[0].grad = None
-        start = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - start)
-    return {"seconds": statistics.median(seconds), "bytes": peak}
+    return resident("VmHWM") - before
 
 
 def resident(field: str) -> int:
@@ -164,11 +162,11 @@ def resident(field: str) -> int:
 def loader(repeats: int) -> list[Row]:
     """Images a second, against processes that do nothing but decode, resize and crop."""
     rows = []
-    for size, count in (((500, 375), 2_000), ((1600, 1200), 600)):
+    for size, count in (((500, 375), 800), ((1600, 1200), 200)):
         with tempfile.TemporaryDirectory() as folder:
             data, files = make_world(Path(folder), size, count)
             ours, bare, whole = [], [], []
-            for _ in range(max(repeats // 2, 1)):
+            for _ in range(repeats):
                 ours.append(count / seconds_of_loader(data, count))
                 bare.append(count / seconds_of_pool(crop_at_scale, files))
                 whole.append(count / seconds_of_pool(crop_whole, files))

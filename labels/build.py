@@ -215,9 +215,8 @@ def _label(
                 one.images.add(narrowed)
                 writer.write(pa.Table.from_arrays([keys, captions, narrowed], schema=LABELS))
 
-        with ThreadPoolExecutor(
-            1
-        ) as writing:  # Parquet is encoded while the next images are joined
+        # Parquet is encoded while the next images are joined.
+        with ThreadPoolExecutor(1) as writing:
             last = None
             for run in runs:
                 batches, frames = labelled_batches(run, labelled, Path(spill))

@@ -1,0 +1,184 @@
+"""Eq. 7, Eq. 8, background and windows, against the definitions written out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from eval.class_embeddings import class_embeddings
+from eval.segmenter import SIGMOID, Inference, Segmenter
+from parsing.errors import UserError
+from parsing.storage import Folder
+from training.model import normalise
+
+NAMES = ["cat", "dog", "grass", "sky", "car"]
+SMALL = {"size": 32, "window": 32, "stride": 16}
+
+
+def picture(width: int = 50, height: int = 41, seed: int = 0) -> Image.Image:
+    """Smooth blobs of colour, so that patches differ."""
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 7, 3), np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def images() -> list[Image.Image]:
+    return [picture(50, 41, 0), picture(32, 32, 1), picture(20, 90, 2), picture(50, 41, 3)]
+
+
+def segmenter(dense, background: float | None = None, **changes) -> Segmenter:
+    embeddings = class_embeddings(dense, NAMES)
+    return Segmenter(dense, embeddings, Inference(**(SMALL | changes)), background)
+
+
+def by_definition(dense, image, weight=0.3, scale=30.0, bias=None, threshold=None) -> np.ndarray:
+    """One window that is the whole image; every step apart."""
+    embeddings = class_embeddings(dense, NAMES)
+    pixels = torch.from_numpy(np.array(image))[None]
+    trained, clip = dense.both(normalise(pixels, dense.mean, dense.std))
+    similarity = (1 - weight) * trained @ embeddings.T + weight * clip @ embeddings.T
+    logits = scale * similarity.permute(0, 3, 1, 2)
+    p = logits.softmax(1) if bias is None else (logits + bias).sigmoid()
+    p = F.interpolate(p, size=image.size[::-1], mode="bilinear", align_corners=False)[0]
+    best, index = p.max(0)
+    if threshold is not None:
+        index = torch.where(best < threshold, 0, index + 1)
+    return index.numpy()
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_labels_are_those_of_the_equations(trained, weight):
+    image = picture(32, 32, 1)
+    labels = segmenter(trained, clip_weight=weight).label_maps([image])[0]
+    assert labels.shape == (32, 32)
+    assert labels.dtype == np.int16
+    assert (labels == by_definition(trained, image, weight)).mean() > 0.999
+    assert len(np.unique(labels)) > 1
+
+
+def test_background_is_where_no_probability_reaches_the_threshold(trained):
+    image = picture(32, 32, 1)
+    found = segmenter(trained, background=0.5, scale=30.0).label_maps([image])[0]
+    expected = by_definition(trained, image, scale=30.0, threshold=0.5)
+    assert (found == expected).mean() > 0.999
+    assert 0 < (found == 0).mean() < 1
+
+
+def test_the_sigmoid_form_asks_each_class_alone(trained):
+    image = picture(32, 32, 1)
+    settings = Inference(probability=SIGMOID)
+    assert settings.threshold_of(0.1) == 0.4
+    expected = by_definition(trained, image, scale=10.0, bias=-2.5, threshold=0.15)
+    found = segmenter(trained, background=0.15, probability=SIGMOID).label_maps([image])[0]
+    assert (found == expected).mean() > 0.999
+    assert 0 < (found == 0).mean() < 1
+
+
+@pytest.mark.parametrize("pamr", [False, True])
+def test_weight_1_is_exactly_clip(trained, surgery, pamr):
+    ours = segmenter(trained, clip_weight=1.0, pamr=pamr)
+    clips = segmenter(surgery, pamr=pamr)
+    for image in images():
+        np.testing.assert_array_equal(ours.similarities(image), clips.similarities(image))
+    for a, b in zip(ours.label_maps(images()), clips.label_maps(images()), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(
+        segmenter(trained, clip_weight=0.0).similarities(picture()),
+        clips.similarities(picture()),
+    )
+
+
+@pytest.mark.parametrize("pamr", [False, True])
+def test_images_together_are_segmented_as_alone(trained, pamr):
+    together = segmenter(trained, pamr=pamr, batch=3).label_maps(images())
+    for image, labels in zip(images(), together, strict=True):
+        alone = segmenter(trained, pamr=pamr, batch=1).label_maps([image])[0]
+        assert labels.shape == image.size[::-1]
+        assert (labels == alone).mean() > 0.999
+
+
+def test_the_map_of_an_image_is_that_of_its_windows_averaged(trained):
+    image = picture(80, 32, 4)  # windows at 0, 16, 32, 48
+    whole = segmenter(trained).similarities(image)
+    total, count = np.zeros_like(whole), np.zeros(80)
+    for left in (0, 16, 32, 48):
+        part = segmenter(trained).similarities(image.crop((left, 0, left + 32, 32)))
+        total[:, :, left : left + 32] += part
+        count[left : left + 32] += 1
+    np.testing.assert_allclose(whole, total / count, atol=1e-5)
+
+
+def test_a_window_of_0_shows_the_whole_image_once(trained):
+    calls = []
+    one = segmenter(trained, window=0, size=48)
+    original = one.dense.both
+    try:
+        one.dense.both = lambda x: calls.append(tuple(x.shape)) or original(x)
+        labels = one.label_maps([picture(60, 41)])[0]
+    finally:
+        del one.dense.both
+    assert calls == [(1, 3, 48, 72)]
+    assert labels.shape == (41, 60)
+
+
+def test_pamr_changes_edges_only(trained):
+    image = picture(64, 64, 1)
+    plain, refined = (
+        segmenter(trained, pamr=pamr).label_maps([image])[0] for pamr in (False, True)
+    )
+    changed = (plain != refined).mean()
+    assert 0 < changed < 0.5
+
+
+def test_embeddings_are_means_over_templates_and_are_kept(trained, tmp_path):
+    cache = Folder(tmp_path / "cache")
+    first = class_embeddings(trained, NAMES, "imagenet", cache)
+    each = trained.encode_texts(["a bad photo of a dog.", "itap of a dog."])
+    torch.testing.assert_close(first.norm(dim=-1), torch.ones(5))
+    assert not torch.allclose(first[1], each[0], atol=1e-3)
+    [file] = cache.names(".safetensors")
+    calls = []
+    original = trained.encode_texts
+    try:
+        trained.encode_texts = lambda texts: calls.append(texts) or original(texts)
+        torch.testing.assert_close(class_embeddings(trained, NAMES, "imagenet", cache), first)
+        assert not calls
+        (tmp_path / "cache" / file).write_bytes(b"torn")
+        torch.testing.assert_close(class_embeddings(trained, NAMES, "imagenet", cache), first)
+        assert len(calls[0]) == 5 * 80
+        class_embeddings(trained, ["cat", "dog", "grass", "sky", "truck"], "imagenet", cache)
+        class_embeddings(trained, NAMES, "bare", cache)
+    finally:
+        del trained.encode_texts
+    assert len(cache.names(".safetensors")) == 3
+    assert calls[2] == NAMES
+
+
+def test_one_template_is_the_embedding_of_its_sentence(trained):
+    expected = trained.encode_texts([f"a photo of a {name}" for name in NAMES])
+    torch.testing.assert_close(class_embeddings(trained, NAMES), expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clip_weight": 1.5}, "--clip-weight is between 0 and 1"),
+        ({"probability": "tanh"}, "--probability is one of softmax, sigmoid"),
+        ({"templates": "x"}, "--templates is one of"),
+        ({"scale": 0.0}, "--scale is above 0"),
+        ({"threshold": 2.0}, "--threshold is between 0 and 1"),
+        ({"stride": 500}, "leaves gaps between windows"),
+        ({"stride": 0}, "--stride is at least 1"),
+        ({"batch": 0}, "--batch is at least 1"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_sentence(changes, message):
+    with pytest.raises(UserError, match=message):
+        Inference(**changes)
+
+
+def test_a_window_of_broken_patches_is_one_sentence(trained):
+    with pytest.raises(UserError, match="--window 36 is not whole patches of 8 pixels"):
+        segmenter(trained, window=36)

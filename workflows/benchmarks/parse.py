@@ -88,6 +88,7 @@ def ray_data(captions: list[str]) -> float:
         batch_size=64,
         concurrency=1,
         log_engine_metrics=False,
+        placement_group_config={"bundles": [{"CPU": 1}]},  # else it waits for a GPU
         chat_template_stage=False,
         tokenize_stage=False,
         detokenize_stage=False,

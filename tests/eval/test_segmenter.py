@@ -60,10 +60,16 @@ def test_labels_are_those_of_the_equations(trained, weight):
 
 def test_background_is_where_no_probability_reaches_the_threshold(trained):
     image = picture(32, 32, 1)
-    found = segmenter(trained, background=0.5, scale=30.0).label_maps([image])[0]
-    expected = by_definition(trained, image, scale=30.0, threshold=0.5)
-    assert (found == expected).mean() > 0.999
-    assert 0 < (found == 0).mean() < 1
+    without = segmenter(trained).label_maps([image])[0]
+    for threshold in (0.21, 0.25, 0.3, 0.5):
+        found = segmenter(trained, background=threshold).label_maps([image])[0]
+        expected = by_definition(trained, image, threshold=threshold)
+        assert (found == expected).mean() > 0.999
+        assert (found[found > 0] - 1 == without[found > 0]).all()
+    shares = [
+        (segmenter(trained, background=t).label_maps([image])[0] == 0).mean() for t in (0, 0.25, 1)
+    ]
+    assert shares[0] == 0 < shares[1] < shares[2] == 1
 
 
 def test_the_sigmoid_form_asks_each_class_alone(trained):

@@ -1,0 +1,176 @@
+"""Benchmarks whose true classes are mask files, in the folder layouts that people have.
+
+They are those of the data sets' own downloads, of mmsegmentation, GroupViT and TCL.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import open_clip
+from PIL import Image
+from timm.data import ImageNetInfo
+
+from eval.benchmarks import Benchmark, Description, check_pairs, find_folder, read_mask
+from parsing.errors import UserError
+
+
+class MaskFolder(Benchmark):
+    """A benchmark with one mask file for each image.
+
+    Attributes:
+        images, masks: the file of each key.
+    """
+
+    def __init__(self, description: Description, root: Path):
+        super().__init__(description, root)
+        pairs = self.pairs(root)
+        self.keys = [key for key, _, _ in pairs]
+        self.images = {key: image for key, image, _ in pairs}
+        self.masks = {key: mask for key, _, mask in pairs}
+        check_pairs(self, self.masks)
+
+    def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
+        """Key, image and mask of each image."""
+        raise NotImplementedError
+
+    def image_path(self, key: str) -> Path:
+        return self.images[key]
+
+    def mask(self, key: str) -> np.ndarray:
+        return read_mask(self.masks[key])
+
+
+class Pascal(MaskFolder):
+    """VOC and Context: `JPEGImages`, a folder of masks and a list of the images that count."""
+
+    PLACES = (".",)
+    MASKS = LIST = ""
+
+    def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
+        folder = find_folder(
+            root, self.PLACES, ("JPEGImages", self.MASKS, self.LIST), self.description
+        )
+        keys = (folder / self.LIST).read_text().split()
+        return [
+            (key, folder / "JPEGImages" / f"{key}.jpg", folder / self.MASKS / f"{key}.png")
+            for key in keys
+        ]
+
+
+class Voc(Pascal):
+    """PASCAL VOC 2012 val: 21 classes as `voc`, without background as `voc20`."""
+
+    PLACES = (".", "VOCdevkit/VOC2012", "VOC2012", "voc/VOC2012", "voc")
+    MASKS, LIST = "SegmentationClass", "ImageSets/Segmentation/val.txt"
+
+
+class Context(Pascal):
+    """PASCAL Context val: 60 classes as `context`, without background as `context59`."""
+
+    PLACES = (".", "VOCdevkit/VOC2010", "VOC2010", "pascal_context/VOC2010", "pascal_context")
+    MASKS, LIST = "SegmentationClassContext", "ImageSets/SegmentationContext/val.txt"
+
+
+class Ade20k(MaskFolder):
+    """ADE20K's validation images in the layout of the scene parsing challenge."""
+
+    PLACES = (".", "ADEChallengeData2016", "ade/ADEChallengeData2016", "ade20k")
+
+    def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
+        needed = ("images/validation", "annotations/validation")
+        folder = find_folder(root, self.PLACES, needed, self.description)
+        return [
+            (image.stem, image, folder / needed[1] / f"{image.stem}.png")
+            for image in sorted((folder / needed[0]).glob("*.jpg"))
+        ]
+
+
+class RawOrConverted(MaskFolder):
+    """Masks as published, or converted by mmsegmentation to *TrainIds.png."""
+
+    @cached_property
+    def _raw_table(self) -> np.ndarray:
+        return self.description.table(raw=True)
+
+    def table_for(self, key: str) -> np.ndarray:
+        return self._table if self.masks[key].name.endswith("TrainIds.png") else self._raw_table
+
+
+class CocoStuff(RawOrConverted):
+    """COCO-Stuff 164k val2017: 171 classes."""
+
+    PLACES = (".", "coco_stuff164k", "cocostuff", "coco")
+    MASKS = ("annotations/val2017", "stuffthingmaps/val2017", "val2017_maps")
+    IMAGES = ("images/val2017", "val2017")
+
+    def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
+        needed = ("|".join(self.IMAGES), "|".join(self.MASKS))
+        folder = find_folder(root, self.PLACES, needed, self.description)
+        images = next(folder / one for one in self.IMAGES if (folder / one).is_dir())
+        masks = next(folder / one for one in self.MASKS if (folder / one).is_dir())
+        converted = any(masks.glob("*_labelTrainIds.png"))
+        ending = "_labelTrainIds.png" if converted else ".png"
+        return [
+            (image.stem, image, masks / f"{image.stem}{ending}")
+            for image in sorted(images.glob("*.jpg"))
+        ]
+
+
+class Cityscapes(RawOrConverted):
+    """Cityscapes val, fine annotations: 19 classes."""
+
+    PLACES = (".", "cityscapes")
+
+    def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
+        needed = ("leftImg8bit/val", "gtFine/val")
+        folder = find_folder(root, self.PLACES, needed, self.description)
+        converted = any((folder / needed[1]).glob("*/*_labelTrainIds.png"))
+        ending = "_gtFine_labelTrainIds.png" if converted else "_gtFine_labelIds.png"
+        pairs = []
+        for image in sorted((folder / needed[0]).glob("*/*_leftImg8bit.png")):
+            key = image.name.removesuffix("_leftImg8bit.png")
+            pairs.append((key, image, folder / needed[1] / image.parent.name / f"{key}{ending}"))
+        return pairs
+
+
+class ImageNetS(MaskFolder):
+    """ImageNet-S validation; a mask's red and green channels are the class: red + 256 * green.
+
+    Class i is the i-th of the data set's class folders in their order.
+    """
+
+    def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
+        count = self.description.folders
+        name = f"ImageNetS{count}"
+        places = (".", name, f"imagenet-s/{name}", f"ImageNetS/{name}")
+        needed = ("validation", "validation-segmentation")
+        folder = find_folder(root, places, needed, self.description)
+        self.synsets = sorted(p.name for p in (folder / needed[0]).iterdir() if p.is_dir())
+        known = ImageNetInfo("imagenet-1k").label_names()
+        if len(self.synsets) != count or not set(self.synsets) <= set(known):
+            raise UserError(
+                f"{folder / needed[0]} has {len(self.synsets)} folders, where {name} has "
+                f"{count}, one for each ImageNet class; get it from {self.description.source}"
+            )
+        names = dict(zip(known, open_clip.IMAGENET_CLASSNAMES, strict=True))
+        self._names = tuple(names[synset] for synset in self.synsets)
+        return [
+            (f"{one}/{image.stem}", image, folder / needed[1] / one / f"{image.stem}.png")
+            for one in self.synsets
+            for image in sorted((folder / needed[0] / one).glob("*.JPEG"))
+        ]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self._names
+
+    def mask(self, key: str) -> np.ndarray:
+        with Image.open(self.masks[key]) as image:
+            values = np.array(image)
+        if values.ndim != 3:
+            raise ValueError("it has one channel, and two make a class of ImageNet-S")
+        red, green = values[..., 0].astype(np.int32), values[..., 1].astype(np.int32)
+        return red + 256 * green

@@ -8,6 +8,8 @@ python labels/build_vocab.py --ks 2500,7500,10000,25000,50000,100000     # the p
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -81,8 +83,21 @@ def _numbers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list like 2500,10000") from error
 
 
+def _end_at_once(*_: object) -> None:
+    """Removes what this process has written aside and ends it, whatever its threads are doing.
+
+    An exception instead would have to wait for them, and where it lands inside an import they
+    would wait for this one.
+    """
+    folder = Path(parse_flags(None).out).parent
+    for path in folder.glob(f".*.{os.getpid()}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    os._exit(128 + signal.SIGTERM)
+
+
 if __name__ == "__main__":
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(143)
-    )  # so that files written aside are removed
+    signal.signal(signal.SIGTERM, _end_at_once)
     sys.exit(main())

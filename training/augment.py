@@ -70,7 +70,9 @@ class Augmentation:
             left, top, wide, high = middle(width, height)
         # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where the crop still fills the square.
         image.draft("RGB", (-(-width * self.size // wide), -(-height * self.size // high)))
-        image = image.convert("RGB")
+        if image.mode != "RGB":
+            image = image.convert("RGB")  # which copies also where there is nothing to convert
+        image.load()
         x, y = image.width / width, image.height / height
         box = (left * x, top * y, (left + wide) * x, (top + high) * y)
         image = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 import xxhash
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from labels.reader import Labels
 from parsing.errors import UserError
@@ -211,7 +212,8 @@ class LabelledImages(Dataset):
     def __getitems__(self, items: Sequence[int]) -> Batch:
         """Reads a micro-batch. A file that cannot be decoded gives its place to another image."""
         size = self.augmentation.size
-        filled = np.empty((len(items), size, size, 3), dtype=np.uint8)
+        pixels = _empty_pixels((len(items), size, size, 3))
+        filled = pixels.numpy()
         images = np.asarray(items) % len(self)
         places = self._places(images)
         tried = skipped = 0
@@ -246,6 +248,17 @@ class LabelledImages(Dataset):
         if self.tokenizer is None:
             return torch.zeros(len(images), 0, dtype=torch.int32)
         return self.tokenizer(self.labels.captions(self.joined.labels[images])).int()
+
+
+def _empty_pixels(shape: tuple[int, ...]) -> Tensor:
+    """uint8; in a worker in shared memory from the start, as torch's own collation does it.
+
+    Else all pixels would be copied there when the batch is sent.
+    """
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape))
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
 
 
 def _no_batch(tried: int, skipped: int, problem: str) -> Batch:

@@ -234,13 +234,13 @@ def test_a_large_jpeg_is_decoded_at_a_reduced_scale(monkeypatch):
     sink = io.BytesIO()
     Image.new("RGB", (1600, 1200)).save(sink, "JPEG")
     decoded = []
-    convert = Image.Image.convert
+    resize = Image.Image.resize
 
     def spy(self, *args, **kwargs):
         decoded.append(self.size)
-        return convert(self, *args, **kwargs)
+        return resize(self, *args, **kwargs)
 
-    monkeypatch.setattr(Image.Image, "convert", spy)
+    monkeypatch.setattr(Image.Image, "resize", spy)
     Augmentation(size=224, crop="center")(sink.getvalue(), 0)
     assert decoded[0] == (400, 300)
 

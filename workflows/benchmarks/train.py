@@ -77,38 +77,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def loss(repeats: int) -> list[Row]:
-    """Forward and backward of Eq. 4. Steps of both take turns; memory is that of processes of its own."""
-    seconds: dict[str, list[float]] = {name: [] for name in LOSSES}
+    """Forward and backward of Eq. 4. Steps of both take turns; memory is that of processes of its own.
+
+    On a machine that others use too, threads that wait for each other make both times the same. So
+    there is the processor time of one thread as well, which nobody else's work is part of.
+    """
     inputs = loss_inputs()
     steps = {name: make(*inputs) for name, make in LOSSES.items()}
-    for turn in range(repeats + 1):
-        for name, step in steps.items():
-            inputs[0].grad = None
-            start = time.perf_counter()
-            step()
-            if turn:  # the first one warms up
-                seconds[name].append(time.perf_counter() - start)
-    ours, dense = (statistics.median(seconds[name]) for name in ("ours", "dense"))
+    medians = {}
+    for threads, clock in ((WORKERS, time.perf_counter), (1, time.process_time)):
+        torch.set_num_threads(threads)
+        seconds: dict[str, list[float]] = {name: [] for name in LOSSES}
+        for turn in range(repeats + 1):
+            for name, step in steps.items():
+                inputs[0].grad = None
+                start = clock()
+                step()
+                if turn:  # the first one warms up
+                    seconds[name].append(clock() - start)
+        medians[threads] = {name: statistics.median(taken) for name, taken in seconds.items()}
     memory = {}
     for name in LOSSES:
         command = [sys.executable, __file__, "--one-loss", name]
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
         memory[name] = int(done.stdout) / MIB
     what = f"loss step, {BATCH} images, {TAGS:,} tags"
-    return [
-        (
-            f"{what}: ms",
-            f"{ours * 1e3:.0f}",
-            f"{dense * 1e3:.0f} (dense labels)",
-            f"{ours / dense:.2f}",
-        ),
-        (
-            f"{what}: peak MiB",
-            f"{memory['ours']:.0f}",
-            f"{memory['dense']:.0f} (dense labels)",
-            f"{memory['ours'] / memory['dense']:.2f}",
-        ),
-    ]
+    rows = []
+    for threads, of in ((WORKERS, "wall clock"), (1, "processor time")):
+        ours, dense = (medians[threads][name] * 1e3 for name in ("ours", "dense"))
+        title = f"{what}: ms, {of}, {threads} thread{'s' * (threads > 1)}"
+        rows.append((title, f"{ours:.0f}", f"{dense:.0f} (dense labels)", f"{ours / dense:.2f}"))
+    ours, dense = memory["ours"], memory["dense"]
+    title = f"{what}: peak MiB"
+    return [*rows, (title, f"{ours:.0f}", f"{dense:.0f} (dense labels)", f"{ours / dense:.2f}")]
 
 
 def loss_inputs():
@@ -160,22 +161,29 @@ def resident(field: str) -> int:
 
 
 def loader(repeats: int) -> list[Row]:
-    """Images a second, against processes that do nothing but decode, resize and crop."""
+    """Images a second, against processes that do nothing but decode, resize and crop.
+
+    By the wall clock, and by the processor time of all processes together, which nobody else's work on
+    the machine is part of.
+    """
     rows = []
     for size, count in (((500, 375), 800), ((1600, 1200), 200)):
         with tempfile.TemporaryDirectory() as folder:
             data, files = make_world(Path(folder), size, count)
-            ours, bare, whole = [], [], []
+            rates: dict[str, list[tuple[float, float]]] = {"ours": [], "whole": [], "scaled": []}
             for _ in range(repeats):
-                ours.append(count / seconds_of_loader(data, count))
-                bare.append(count / seconds_of_pool(crop_at_scale, files))
-                whole.append(count / seconds_of_pool(crop_whole, files))
-        ours, bare, whole = (statistics.median(rates) for rates in (ours, bare, whole))
-        what = f"loader, {size[0]} x {size[1]} JPEGs, {WORKERS} workers: images/s"
-        rows.append((what, f"{ours:.0f}", f"{whole:.0f} (Pillow alone)", f"{ours / whole:.2f}"))
-        rows.append(
-            ("", f"{ours:.0f}", f"{bare:.0f} (Pillow alone, reduced scale)", f"{ours / bare:.2f}")
-        )
+                rates["ours"].append(rate_of_loader(data, count))
+                rates["whole"].append(rate_of_pool(crop_whole, files))
+                rates["scaled"].append(rate_of_pool(crop_at_scale, files))
+        for i, of in enumerate(("wall clock", "processor time")):
+            ours, whole, scaled = (
+                statistics.median(r[i] for r in taken) for taken in rates.values()
+            )
+            what = f"loader, {size[0]} x {size[1]} JPEGs, {WORKERS} workers: images/s, {of}"
+            rows.append((what, f"{ours:.0f}", f"{whole:.0f} (Pillow alone)", f"{ours / whole:.2f}"))
+            rows.append(
+                ("", f"{ours:.0f}", f"{scaled:.0f} (and reduced scale)", f"{ours / scaled:.2f}")
+            )
     return rows
 
 
@@ -235,26 +243,39 @@ def write_labels(path: Path, images: int, tags: int = TAGS) -> Labels:
     return Labels(path)
 
 
-def seconds_of_loader(data: LabelledImages, count: int) -> float:
-    """From the first batch on: starting the processes is no part of either rate."""
-    size = 50
-    batches = MicroBatches(Order(len(data), None, 0), size, size, 0, count // size + 2 * WORKERS)
+def rate_of_loader(data: LabelledImages, count: int) -> tuple[float, float]:
+    """Images per second from the first batch on (starting processes is no part of it), and per
+    processor second."""
+    size, first = 50, 2 * WORKERS  # batches that are prefetched while nobody looks
+    batches = MicroBatches(Order(len(data), None, 0), size, size, 0, count // size + first)
+    before = processor_seconds()
     iterator = iter(make_loader(data, batches, WORKERS, pin=False))
-    for _ in range(2 * WORKERS):  # what is prefetched while nobody looks
+    for _ in range(first):
         next(iterator)
     start = time.perf_counter()
     for _ in range(count // size):
         next(iterator)
-    return time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    del iterator  # waits for the workers
+    done = count + first * size
+    return count / seconds, done / (processor_seconds() - before)
 
 
-def seconds_of_pool(crop: Callable[[bytes], int], files: list[bytes]) -> float:
+def rate_of_pool(crop: Callable[[bytes], int], files: list[bytes]) -> tuple[float, float]:
     parts = [files[i::WORKERS] for i in range(WORKERS)]
+    before = processor_seconds()
     with ProcessPoolExecutor(WORKERS) as pool:
         list(pool.map(int, range(WORKERS * 4)))  # start the processes
         start = time.perf_counter()
         list(pool.map(crop_all, [crop] * WORKERS, parts))
-        return time.perf_counter() - start
+        seconds = time.perf_counter() - start
+    return len(files) / seconds, len(files) / (processor_seconds() - before)
+
+
+def processor_seconds() -> float:
+    """Of this process and of all that it started and that have ended."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def crop_all(crop: Callable, files: list[bytes]) -> int:

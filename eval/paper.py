@@ -1,0 +1,44 @@
+"""The paper's figures, as far as `paper.yaml` has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+FILE = Path(__file__).with_name("paper.yaml")
+SEGMENTATION, REFERRING = "1", "referring"
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A row of one of the paper's tables.
+
+    Attributes:
+        table: which, such as `1`.
+        method: whose figures these are.
+        values: per cent by column; a column without a figure is absent.
+    """
+
+    table: str
+    method: str
+    values: dict[str, float]
+
+
+def paper_rows(table: str, columns: Sequence[str], file: Path = FILE) -> list[PaperRow]:
+    """The rows of a table that say something of these columns.
+
+    Raises:
+        ValueError: a row names a column that its table does not have.
+    """
+    about = yaml.safe_load(file.read_text("utf-8"))["tables"][table]
+    rows = []
+    for row in about["rows"]:
+        if odd := sorted(set(row["values"]) - set(about["columns"])):
+            raise ValueError(f"{file}: table {table} has no column {odd[0]}")
+        values = {name: row["values"][name] for name in columns if name in row["values"]}
+        if values:
+            rows.append(PaperRow(table, row["method"], values))
+    return rows

@@ -1,0 +1,112 @@
+"""What was counted in each image, kept as it is counted: a run that was cut off goes on from there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.confusion import from_sparse, to_sparse
+from parsing.errors import UserError
+from parsing.storage import Folder
+
+SETTINGS = "settings.json"
+
+
+class Records:
+    """The images of one benchmark that one run has counted, in a local folder.
+
+    Every rank appends to a file of its own, `images-RANK.jsonl`, a line for each image.
+
+    Args:
+        folder: where.
+        settings: all that the counts depend on, as JSON has it.
+        classes: C.
+        rank: this process's.
+
+    Raises:
+        UserError: the folder holds counts of other settings, or cannot be written to.
+    """
+
+    def __init__(self, folder: Folder, settings: dict[str, Any], classes: int, rank: int = 0):
+        self.folder, self.classes = folder, classes
+        folder.make()
+        if not folder.is_local:
+            raise UserError(f"results are counted into a local folder, not into {folder.url}")
+        if folder.exists(SETTINGS):
+            self._compare(settings)
+        elif rank == 0:
+            folder.write_json(SETTINGS, settings)
+        self._path = Path(folder.path(f"images-{rank}.jsonl"))
+
+    def read(self) -> dict[str, list[list[int]]]:
+        """Sparse counts of the images that all ranks have counted so far.
+
+        A line that a kill or a full disk cut off is as if it had never been begun.
+        """
+        found = {}
+        for name in self.folder.names(".jsonl"):
+            path = Path(self.folder.path(name))
+            content = path.read_bytes()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):
+                with open(path, "r+b") as file:
+                    file.truncate(whole)
+            for line in content[:whole].splitlines():
+                record = json.loads(line)
+                found[record["image"]] = record["counts"]
+        return found
+
+    def total(self, counted: dict[str, list[list[int]]]) -> np.ndarray:
+        """The sum of what `read` gives, int64 of shape (C, C)."""
+        total = np.zeros((self.classes, self.classes), np.int64)
+        for counts in counted.values():
+            total += from_sparse(counts, self.classes)
+        return total
+
+    def add(self, records: Sequence[tuple[str, np.ndarray]]) -> None:
+        """Appends images and their counts.
+
+        Raises:
+            UserError: there is no room, or no permission.
+        """
+        lines = "".join(
+            json.dumps({"image": key, "counts": to_sparse(counts)}) + "\n"
+            for key, counts in records
+        )
+        try:
+            with open(self._path, "a") as file:
+                file.write(lines)
+        except OSError as error:
+            raise UserError(f"cannot write to {self._path}: {error.strerror}") from error
+
+    def _compare(self, settings: dict[str, Any]) -> None:
+        try:
+            before = self.folder.read_json(SETTINGS)
+        except ValueError as error:
+            raise UserError(f"{self.folder.path(SETTINGS)} is damaged: {error}") from error
+        now = json.loads(json.dumps(settings))
+        different = sorted(
+            key for key in before.keys() | now.keys() if before.get(key) != now.get(key)
+        )
+        if different:
+            key = different[0]
+            was, is_now = _short(before.get(key)), _short(now.get(key))
+            raise UserError(
+                f"{self.folder.url} holds results with another {key} ({was}, now {is_now}): "
+                "give --overwrite to lose them, or another --out"
+            )
+
+
+def forget(folder: Folder) -> None:
+    """Loses all that was counted in a folder."""
+    for name in (*folder.names(".jsonl"), SETTINGS):
+        folder.remove(name)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

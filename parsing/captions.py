@@ -12,6 +12,7 @@ always makes the same shards.
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -39,6 +40,7 @@ INDEX = pa.schema(
 )
 DONE = "done.json"
 BATCH_ROWS = 65_536
+SMALL_BATCH_ROWS = 1_000  # a small limit must not wait for a whole batch of a slow source
 INDEX_ROWS = 1_000_000
 
 
@@ -47,7 +49,7 @@ class Selection:
     """Which captions of the input a run takes.
 
     Attributes:
-        limit: stop after this many unique captions; None takes all.
+        limit: stop at the row that brings this many unique captions together; None takes all.
         sample: keep this share of the unique captions, in (0, 1], chosen by their hash: the same
             captions in every run and in every order of the input.
         shard_size: unique captions per shard, the unit of work, of retry and of commit.
@@ -141,7 +143,8 @@ def write_caption_shards(
 ) -> Counts:
     """Makes the caption shards and the index of a run; where they are made already, counts them.
 
-    An interrupted pass begins anew and writes the same files again.
+    An interrupted pass begins anew and writes the same files again; what it left goes first,
+    because it may have cut the captions differently.
 
     Args:
         folder: the run's folder.
@@ -152,13 +155,14 @@ def write_caption_shards(
             holds no caption.
     """
     captions, index = folder.sub("captions"), folder.sub("index")
-    wanted = {"input": source.identity(), **asdict(selection)}
+    wanted = source.identity() | asdict(selection)
     if captions.exists(DONE):
         done = captions.read_json(DONE)
         _check_same_input(folder, done["selection"], wanted)
         return Counts(**done["counts"])
-    captions.make()
-    index.make()
+    for each in (captions, index):
+        each.make()
+        each.remove_all(".parquet")
     writer = _ShardWriter(captions, selection.shard_size)
     images = malformed = index_parts = 0
     pending: list[pa.Table] = []
@@ -220,11 +224,13 @@ class _ShardWriter:
 
 
 def _check_same_input(folder: Folder, made: dict[str, Any], wanted: dict[str, Any]) -> None:
+    wanted = json.loads(json.dumps(wanted))  # as it reads back
     for name, value in wanted.items():
         if made.get(name) != value:
-            flag = "the input files" if name == "input" else f"--{name.replace('_', '-')}"
+            flag = f"--{name.replace('_', '-')} differs"
+            what = "names or sizes of the input files differ" if name == "files" else flag
             raise UserError(
-                f"{folder.url} was begun with other captions ({flag} differs): "
+                f"{folder.url} was begun with other captions ({what}): "
                 "give the same again, or another --output"
             )
 
@@ -243,8 +249,7 @@ def unique_captions(
     """
     seen, next_id = SeenCaptions(), 0
     iterator = iter(rows)
-    # A small limit must not wait for a whole batch of a slow source.
-    size = BATCH_ROWS if limit is None else min(BATCH_ROWS, 2 * limit)
+    size = BATCH_ROWS if limit is None else min(BATCH_ROWS, max(2 * limit, SMALL_BATCH_ROWS))
     while batch := list(itertools.islice(iterator, size)):
         # A malformed row keeps its place: hashing its key and problem too makes it unique.
         texts = [r.caption if r.problem is None else f"{r.key}\0{r.problem}" for r in batch]
@@ -266,11 +271,11 @@ def unique_captions(
         fresh[new_rows[first]] = True
         seen.add(unique, next_id + rank)
         next_id += len(unique)
-        if limit is not None and next_id > limit:
-            inside = ids < limit
-            batch = list(itertools.compress(batch, inside.tolist()))
-            ids, fresh = ids[inside], fresh[inside]
+        enough = limit is not None and next_id >= limit
+        if enough:
+            end = int(np.argmax(fresh & (ids == limit - 1))) + 1
+            batch, ids, fresh = batch[:end], ids[:end], fresh[:end]
         if batch:
             yield batch, ids, fresh
-        if limit is not None and next_id >= limit:
+        if enough:
             return

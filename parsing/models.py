@@ -8,6 +8,7 @@ from pathlib import Path
 
 from parsing import embedded_model
 from parsing.errors import UserError
+from parsing.quiet import without_warnings
 
 
 @dataclass(frozen=True)
@@ -43,22 +44,39 @@ class Model:
         """What tells these weights from others: a commit of the hub, or a hash of local files.
 
         Raises:
-            UserError: there is no such model on disk, in the hub's cache or on the hub.
+            UserError: there is no such model on disk, in the hub's cache or on the hub, or no
+                access to it.
         """
         if self.is_embedded:
             return embedded_model.WHEEL_SHA256
         if Path(self.source).is_dir():
             return _folder_digest(Path(self.source))
-        from transformers import AutoConfig
+        return self._commit()
 
+    def _commit(self) -> str:
+        """The hub's commit, which names the folder of its cache that the model lies in."""
+        from huggingface_hub import errors as hub
+        from huggingface_hub import hf_hub_download
+
+        nothing = f"there is no model '{self.source}': not a local folder, "
+        presets = f"(presets: {', '.join(PRESETS)})"
         try:
-            config = AutoConfig.from_pretrained(self.source, revision=self.revision)
-        except (OSError, ValueError) as error:  # no such id, no network, or no model in it
+            with without_warnings():
+                config = hf_hub_download(self.source, "config.json", revision=self.revision)
+        except hub.GatedRepoError as error:
             raise UserError(
-                f"there is no model '{self.source}': not a local folder, and not found on the "
-                f"Hugging Face hub or in its cache (presets: {', '.join(PRESETS)})"
+                f"the model '{self.source}' is gated: ask for access on its page of the Hugging "
+                "Face hub, then log in with `hf auth login`"
             ) from error
-        return getattr(config, "_commit_hash", None) or "unknown"
+        except hub.RevisionNotFoundError as error:
+            raise UserError(f"the model '{self.source}' has no revision {self.revision}") from error
+        except hub.LocalEntryNotFoundError as error:
+            raise UserError(
+                f"{nothing}not in the Hugging Face cache, and the hub cannot be reached {presets}"
+            ) from error
+        except (OSError, ValueError, hub.EntryNotFoundError) as error:
+            raise UserError(f"{nothing}and not on the Hugging Face hub {presets}") from error
+        return Path(config).parent.name
 
 
 PRESETS = {

@@ -1,11 +1,24 @@
-"""Keeping what libraries print below Python off the user's terminal, but not losing it."""
+"""Keeping what libraries print off the user's terminal."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def without_warnings(library: str = "huggingface_hub") -> Iterator[None]:
+    """Keeps a library's warnings back, such as one for each of the hub's retries."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -1,34 +1,31 @@
 """Caption readers: TSV, Parquet, JSONL, webdataset tars and Hugging Face data sets, as a stream.
 
-Every reader yields `Row`s in the order of its input and holds no more than a batch of it. A row
-that cannot be read is still a row: it says what is wrong with it in `problem`. A file that
-cannot be read at all raises `UserError`.
+Every reader yields `Row`s in the order of its input and holds little of it: a line, a sample and
+the names of those before it in the same tar, a Parquet file's row group as it is compressed. A row
+that cannot be read is still a row: it says what is wrong with it in `problem`. A file that cannot
+be read at all raises `UserError`.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import tarfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from parsing.errors import UserError
+from parsing.errors import UserError, reason
+from parsing.inputs import file_size, find_files, format_of, open_file
+from parsing.quiet import without_warnings
 
 HF_PREFIX = "hf:"
 CAPTION_COLUMNS = ("caption", "text", "TEXT", "txt", "CAPTION", "alt_text")
 KEY_COLUMNS = ("key", "__key__", "url", "URL", "image_url", "image_id", "id")
-FORMATS = {
-    "tsv": (".tsv", ".txt"),
-    "parquet": (".parquet", ".pq"),
-    "jsonl": (".jsonl", ".ndjson"),
-    "webdataset": (".tar",),
-}
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 
 
 class Row(NamedTuple):
@@ -52,7 +49,7 @@ class Source:
 
     Attributes:
         paths: local paths, globs, folders, fsspec URLs, or `hf:NAME` for a Hugging Face data set.
-        format: one of `FORMATS`, or None to go by the file's ending.
+        format: one of `parsing.inputs.FORMATS`, or None to go by the file's ending.
         caption_column, key_column: column names; None takes the first usual name that is there.
         split: the split of a Hugging Face data set.
     """
@@ -67,17 +64,20 @@ class Source:
         """Every input, globs and folders expanded, in the order given and sorted within each.
 
         Raises:
-            UserError: a path with nothing there.
+            UserError: as `parsing.inputs.find_files`.
         """
         found: list[str] = []
         for path in self.paths:
-            found += [path] if path.startswith(HF_PREFIX) else _expand(path, self.format)
+            found += [path] if path.startswith(HF_PREFIX) else find_files(path, self.format)
         return found
 
-    def identity(self) -> list[dict[str, Any]]:
-        """What tells this input from another one: names, sizes, and the columns that are read."""
-        columns = {"caption": self.caption_column, "key": self.key_column}
-        return [{"path": path, "size": _size(path), **columns} for path in self.files()]
+    def identity(self) -> dict[str, Any]:
+        """What tells this input from another one: the files' names and sizes, and how they are read.
+
+        Folders are no part of it: data that was moved, or is named from elsewhere, is the same.
+        """
+        settings = {name: value for name, value in asdict(self).items() if name != "paths"}
+        return {"files": [_name_and_size(path) for path in self.files()], **settings}
 
     def rows(self) -> Iterator[Row]:
         """Streams the rows of every file, one file after the other.
@@ -86,163 +86,126 @@ class Source:
             UserError: a missing, truncated or unreadable file, or a missing column.
         """
         for path in self.files():
-            if path.startswith(HF_PREFIX):
-                yield from _read_hub(path, self)
-                continue
-            reader = _READERS[self.format or _format_of(path)]
+            hub = path.startswith(HF_PREFIX)
+            reader = _read_hub if hub else _READERS[self.format or format_of(path)]
             try:
                 yield from reader(path, self)
-            except (pa.ArrowException, tarfile.TarError, EOFError, OSError) as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise UserError(
-                    f"cannot read {path} (damaged, cut off or another format?): {reason}"
-                ) from error
+            except UserError:
+                raise
+            except Exception as error:  # each codec, file system and network raises its own
+                hint = "" if hub else " (damaged, cut off or another format?)"
+                raise UserError(f"cannot read {path}{hint}: {reason(error)}") from error
 
 
-def _expand(path: str, format: str | None) -> list[str]:
-    endings = tuple(e for f, es in FORMATS.items() if format in (None, f) for e in es)
-    try:
-        fs, root = fsspec.core.url_to_fs(path)
-        has_magic = any(c in root for c in "*?[") and not fs.exists(root)
-        if has_magic:
-            found = sorted(fs.glob(root))
-        elif fs.isdir(root):
-            found = sorted(p for p in fs.ls(root, detail=False) if _bare(p).endswith(endings))
-        else:
-            found = [root] if fs.exists(root) else []
-    except UserError:
-        raise
-    except Exception as error:  # each file system and its network raise their own
-        raise UserError(f"cannot reach {path}: {error or type(error).__name__}") from error
-    if not found:
-        what = "no file matches" if has_magic else "there are no captions at"
-        raise UserError(f"{what} {path}")
-    return [str(fs.unstrip_protocol(p)) if "://" in path else str(p) for p in found]
-
-
-def _bare(path: str) -> str:
-    for ending in COMPRESSED:
-        path = path.removesuffix(ending)
-    return path.split("?")[0]
-
-
-def _format_of(path: str) -> str:
-    for name, endings in FORMATS.items():
-        if _bare(path).endswith(endings):
-            return name
-    raise UserError(
-        f"cannot tell the format of {path} from its name: give --format ({', '.join(FORMATS)})"
-    )
-
-
-def _size(path: str) -> int | None:
-    if path.startswith(HF_PREFIX):
-        return None
-    fs, root = fsspec.core.url_to_fs(path)
-    return fs.info(root).get("size")
-
-
-def _open(path: str) -> BinaryIO:
-    compression = "infer" if path.endswith(COMPRESSED) else None
-    return fsspec.open(path, "rb", compression=compression).open()
+def _name_and_size(path: str) -> list[str | int | None]:
+    if not path.startswith(HF_PREFIX):
+        return [path.rpartition("/")[2], file_size(path)]
+    name, colon, config = path.removeprefix(HF_PREFIX).partition(":")
+    name = Path(name).resolve().name if Path(name).is_dir() else name
+    return [f"{HF_PREFIX}{name}{colon}{config}", None]
 
 
 def _read_tsv(path: str, source: Source) -> Iterator[Row]:
-    """CC12M's own layout: `url<TAB>caption`, no header, no quoting."""
-    with _open(path) as file:
+    """CC12M's own layout: `url<TAB>caption`, no header, no quoting; empty lines are no rows."""
+    with open_file(path) as file:
         for number, line in enumerate(file, start=1):
             line = line.rstrip(b"\r\n")
-            try:
-                text, problem = line.decode("utf-8"), None
-            except UnicodeDecodeError:
-                text, problem = line.decode("utf-8", "replace"), f"line {number}: not UTF-8"
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if not line:
+                continue
+            text, problem = _decode(line, f"line {number}: not UTF-8")
             cells = text.split("\t")
-            if len(cells) == 2:
-                yield Row(cells[0], cells[1], problem)
-            else:
+            if len(cells) != 2:
                 plural = "column" if len(cells) == 1 else "columns"
                 problem = f"line {number}: {len(cells)} {plural} instead of url<TAB>caption"
-                yield Row(cells[0] or f"{path}:{number}", "\t".join(cells[1:]), problem)
+            yield Row(cells[0] or f"{path}:{number}", "\t".join(cells[1:]), problem)
 
 
 def _read_jsonl(path: str, source: Source) -> Iterator[Row]:
-    with _open(path) as file:
+    with open_file(path) as file:
         for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            fallback = f"{path}:{number}"
-            try:
-                record = json.loads(line)
-            except UnicodeDecodeError:
-                yield Row(
-                    fallback, line.decode("utf-8", "replace").strip(), f"line {number}: not UTF-8"
-                )
-                continue
-            except ValueError:
-                yield Row(
-                    fallback, line.decode("utf-8", "replace").strip(), f"line {number}: not JSON"
-                )
-                continue
-            if not isinstance(record, dict):
-                yield Row(fallback, line.decode().strip(), f"line {number}: not a JSON object")
-                continue
-            yield _from_record(record, source, fallback, f"line {number}")
+            if line := line.strip():
+                yield _from_json(line, source, f"{path}:{number}", f"line {number}")
 
 
 def _read_parquet(path: str, source: Source) -> Iterator[Row]:
-    with _open(path) as opened, pq.ParquetFile(opened) as file:
-        names = file.schema_arrow.names
-        caption = _column(names, source.caption_column, CAPTION_COLUMNS, path, "--caption-column")
-        key = _column(names, source.key_column, KEY_COLUMNS, path, "--key-column", optional=True)
-        if not _is_text(file.schema_arrow.field(caption).type):
-            raise UserError(
-                f"column '{caption}' of {path} holds {file.schema_arrow.field(caption).type}, "
-                "not text: name another with --caption-column"
-            )
+    with open_file(path) as opened, pq.ParquetFile(opened) as file:
+        schema = file.schema_arrow
+        caption, key = _columns(schema.names, source, path)
+        if not _is_text(schema.field(caption).type):
+            raise _not_text(caption, path, schema.field(caption).type)
         number = 0
         for batch in file.iter_batches(columns=[caption] + ([key] if key else [])):
-            captions = batch.column(caption).to_pylist()
-            keys = batch.column(key).to_pylist() if key else [None] * len(captions)
-            for this_key, text in zip(keys, captions, strict=True):
+            texts, keys = _values(batch.column(caption)), [None] * len(batch)
+            if key is not None:
+                keys = _values(batch.column(key))
+            for this_key, text in zip(keys, texts, strict=True):
                 number += 1
-                name = f"{path}:{number}" if this_key is None else str(this_key)
-                yield Row(name, text or "")
+                if type(text) is str and type(this_key) is str:  # nearly always, and twice as fast
+                    yield Row(this_key, text)
+                else:
+                    yield _from_values(this_key, text, caption, f"{path}:{number}", f"row {number}")
 
 
 def _read_webdataset(path: str, source: Source) -> Iterator[Row]:
-    """Members of one sample stand together: `.txt` is the caption, else a `.json` holds it."""
-    with _open(path) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
-        current: str | None = None
-        texts: dict[str, bytes] = {}
-        for member in tar:
-            if not member.isfile():
-                continue
-            folder, _, name = member.name.rpartition("/")
-            stem, _, ending = name.partition(".")
-            sample = f"{folder}/{stem}" if folder else stem
-            if sample != current and current is not None:
-                yield _from_sample(current, texts, source)
-                texts = {}
-            current = sample
-            if ending in ("txt", "json"):
-                texts[ending] = tar.extractfile(member).read()
-        if current is not None:
-            yield _from_sample(current, texts, source)
+    """Of a sample's files, `.txt` is the caption, else a `.json` holds it.
+
+    The two stand together, as the format demands. Its images may stand elsewhere: a tar packed
+    without care for that has all its images first, or all its texts.
+    """
+    with open_file(path) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_Member) as tar:
+        told: set[str] = set()
+        silent: dict[str, None] = {}
+        for key, texts in _samples(tar):
+            if texts:
+                told.add(key)
+                yield _from_sample(key, texts, source)
+            else:
+                silent[key] = None
+        for key in silent:
+            if key not in told:
+                yield Row(key, "", "no .txt and no .json beside the image")
+
+
+class _Member(tarfile.TarInfo):
+    """Says of a damaged header that it is damaged; tarfile takes it for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        try:
+            return super().fromtarfile(tar)
+        except (tarfile.TruncatedHeaderError, tarfile.InvalidHeaderError) as error:
+            raise tarfile.ReadError(str(error)) from error
+
+
+def _samples(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Neighbours of one key, the name up to the first dot, and the texts among them by ending."""
+    current: str | None = None
+    texts: dict[str, bytes] = {}
+    while (member := tar.next()) is not None:
+        tar.members.clear()  # else it keeps every member it has seen
+        if not member.isfile():
+            continue
+        folder, slash, name = member.name.rpartition("/")
+        stem, _, ending = name.partition(".")
+        key = f"{folder}{slash}{stem}"
+        if key != current and current is not None:
+            yield current, texts
+            texts = {}
+        current = key
+        if ending in ("txt", "json"):
+            texts[ending] = tar.extractfile(member).read()
+    if current is not None:
+        yield current, texts
 
 
 def _from_sample(key: str, texts: dict[str, bytes], source: Source) -> Row:
-    try:
-        if "txt" in texts and source.caption_column is None:
-            return Row(key, texts["txt"].decode("utf-8").strip("\r\n"))
-        if "json" in texts:
-            record = json.loads(texts["json"])
-            if isinstance(record, dict):
-                return _from_record(record, source, key, "its .json")._replace(key=key)
-    except UnicodeDecodeError:
-        return Row(key, b" ".join(texts.values()).decode("utf-8", "replace"), "not UTF-8")
-    except ValueError:
-        return Row(key, texts["json"].decode("utf-8", "replace"), "its .json is not JSON")
-    return Row(key, "", "no .txt and no .json beside the image")
+    if "txt" in texts and source.caption_column is None:
+        return Row(key, *_decode(texts["txt"].strip(b"\r\n"), "its .txt is not UTF-8"))
+    if "json" in texts:
+        return _from_json(texts["json"], source, key, "its .json")._replace(key=key)
+    return Row(key, "", f"no .json beside it that could hold the field {source.caption_column}")
 
 
 def _read_hub(path: str, source: Source) -> Iterator[Row]:
@@ -251,63 +214,104 @@ def _read_hub(path: str, source: Source) -> Iterator[Row]:
 
     name, _, config = path.removeprefix(HF_PREFIX).partition(":")
     try:
-        data = datasets.load_dataset(name, config or None, split=source.split, streaming=True)
-        names = data.column_names or list(next(iter(data), {}))
+        with without_warnings():
+            data = datasets.load_dataset(name, config or None, split=source.split, streaming=True)
+            names = data.column_names or list(next(iter(data), {}))
     except Exception as error:  # the hub client raises dozens of types
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"cannot open the Hugging Face data set {name}: {reason}") from error
-    caption = _column(names, source.caption_column, CAPTION_COLUMNS, path, "--caption-column")
-    key = _column(names, source.key_column, KEY_COLUMNS, path, "--key-column", optional=True)
+        raise UserError(f"cannot open the Hugging Face data set {name}: {reason(error)}") from error
+    caption, key = _columns(names, source, path)
+    feature = (data.features or {}).get(caption)
+    if isinstance(feature, datasets.Value) and not _is_text(feature.pa_type):
+        raise _not_text(caption, path, feature.dtype)
     data = data.select_columns([caption] + ([key] if key else []))  # never decodes the images
     for number, record in enumerate(data, start=1):
-        text = record[caption]
-        if isinstance(text, bytes):
-            text = text.decode("utf-8", "replace")
         this_key = record[key] if key else None
-        yield Row(f"{path}:{number}" if this_key is None else str(this_key), text or "")
+        yield _from_values(this_key, record[caption], caption, f"{path}:{number}", f"row {number}")
 
 
-def _from_record(record: dict[str, Any], source: Source, fallback: str, where: str) -> Row:
+def _from_json(line: bytes, source: Source, fallback: str, where: str) -> Row:
+    try:
+        record = json.loads(line)
+    except UnicodeDecodeError:
+        return Row(fallback, line.decode("utf-8", "replace"), f"{where}: not UTF-8")
+    except (ValueError, RecursionError):
+        return Row(fallback, line.decode("utf-8", "replace"), f"{where}: not JSON")
+    if not isinstance(record, dict):
+        return Row(fallback, line.decode("utf-8", "replace"), f"{where}: not a JSON object")
     names = (source.caption_column,) if source.caption_column else CAPTION_COLUMNS
     keys = (source.key_column,) if source.key_column else KEY_COLUMNS
-    key = next((_clean(str(record[k])) for k in keys if record.get(k) is not None), fallback)
-    found = next((n for n in names if n in record), None)
+    key = next((record[name] for name in keys if record.get(name) is not None), None)
+    found = next((name for name in names if name in record), None)
     if found is None:
-        return Row(key, "", f"{where}: no field {' or '.join(names)}")
-    text = record[found]
-    if text is None:
+        row = _from_values(key, "", "", fallback, where)
+        return row._replace(problem=f"{where}: no field {' or '.join(names)}")
+    return _from_values(key, record[found], found, fallback, where)
+
+
+def _from_values(key: Any, caption: Any, name: str, fallback: str, where: str) -> Row:
+    """A row of what a record holds, of whatever type that is."""
+    key = fallback if key is None else _as_text(key)
+    if caption is None:
         return Row(key, "")
-    if not isinstance(text, str):
-        return Row(key, _clean(str(text)), f"{where}: the field {found} is not text")
-    return Row(key, _clean(text))
+    if isinstance(caption, bytes):
+        return Row(key, *_decode(caption, f"{where}: not UTF-8"))
+    problem = None if isinstance(caption, str) else f"{where}: the field {name} is not text"
+    return Row(key, _as_text(caption), problem)
 
 
-def _clean(text: str) -> str:
-    """JSON can hold half a surrogate pair, which no file can: it becomes a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+def _as_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    text = str(value)
+    # JSON can hold half a surrogate pair, which no file can: it becomes a question mark.
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _column(
-    names: list[str],
-    wanted: str | None,
-    usual: tuple[str, ...],
-    path: str,
-    flag: str,
-    optional: bool = False,
-) -> str | None:
-    if wanted is not None:
-        if wanted in names:
-            return wanted
-        raise UserError(f"{path} has no column '{wanted}' (it has {', '.join(names)}): see {flag}")
-    found = next((name for name in usual if name in names), None)
-    if found is None and not optional:
-        raise UserError(
-            f"no usual caption column in {path} (it has {', '.join(names)}): give {flag}"
-        )
-    return found
+def _decode(data: bytes, problem: str) -> tuple[str, str | None]:
+    try:
+        return data.decode("utf-8"), None
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace"), problem
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Python values; strings that are not UTF-8 stay bytes, so that only their rows are at fault."""
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        return [value.as_py() for value in column.cast(pa.large_binary())]
+
+
+def _columns(names: Iterable[str], source: Source, path: str) -> tuple[str, str | None]:
+    """The columns of captions and of keys; a key may be missing.
+
+    Raises:
+        UserError: a column that was asked for is not there, or none that usually holds captions.
+    """
+    has = f"it has {', '.join(names)}"
+    chosen = {"--caption-column": source.caption_column, "--key-column": source.key_column}
+    for flag, name in chosen.items():
+        if name is not None and name not in names:
+            raise UserError(f"{path} has no column '{name}' ({has}): see {flag}")
+    usual = next((name for name in CAPTION_COLUMNS if name in names), None)
+    caption = source.caption_column or usual
+    if caption is None:
+        raise UserError(f"no usual caption column in {path} ({has}): give --caption-column")
+    key = source.key_column or next((name for name in KEY_COLUMNS if name in names), None)
+    return caption, key
+
+
+def _not_text(column: str, path: str, kind: Any) -> UserError:
+    return UserError(
+        f"column '{column}' of {path} holds {kind}, not text: name another with --caption-column"
+    )
 
 
 def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     return (
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     )

@@ -22,8 +22,9 @@ from parsing.captions import Selection
 from parsing.driver import RunSettings, run
 from parsing.errors import UserError
 from parsing.fake_parser import FakeConfig
+from parsing.inputs import FORMATS
 from parsing.parser import ParserConfig
-from parsing.readers import FORMATS, Source
+from parsing.readers import Source
 
 DEFAULT_CAPTIONS = "data/captions"
 PARSERS = ("llm", "nltk", "spacy", "tag2text", "fake")

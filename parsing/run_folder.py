@@ -50,13 +50,15 @@ class RunFolder:
         """
         self.folder.make()
         with self.folder.lock():
+            for folder in (self.folder, self.folder.sub("captions"), self.folder.sub("index")):
+                folder.remove_leftovers()
             self._check_fingerprint(fingerprint)
             yield
 
     def _check_fingerprint(self, wanted: dict[str, Any]) -> None:
         wanted = json.loads(json.dumps(wanted))  # as it reads back
         if not self.folder.exists(MANIFEST):
-            if self.folder.names("parquet"):
+            if self.folder.names(".parquet"):
                 raise UserError(f"{self.url} holds Parquet files but no run: give another --output")
             self.folder.write_json(MANIFEST, {"fingerprint": wanted, "finished": False})
             return
@@ -69,10 +71,7 @@ class RunFolder:
             )
 
     def manifest(self) -> dict[str, Any]:
-        try:
-            return self.folder.read_json(MANIFEST)
-        except ValueError as error:
-            raise UserError(f"{self.url}/{MANIFEST} is damaged: {error}") from error
+        return self.folder.read_json(MANIFEST)
 
     def update_manifest(self, **entries: Any) -> None:
         self.folder.write_json(MANIFEST, self.manifest() | entries)

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from parsing.errors import UserError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)  # by some mounted stores
 
 
 class Folder:
@@ -62,7 +63,11 @@ class Folder:
         return self.fs.cat_file(self.path(name))
 
     def read_json(self, name: str) -> Any:
-        return json.loads(self.read(name))
+        """Raises `UserError` where the file is no JSON."""
+        try:
+            return json.loads(self.read(name))
+        except ValueError as error:
+            raise UserError(f"{self.url}/{name} is damaged: {error}") from error
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         return pq.read_table(pa.BufferReader(self.read(name)), columns=columns)
@@ -70,6 +75,17 @@ class Folder:
     def remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(self.path(name))
+
+    def remove_all(self, suffix: str) -> None:
+        """Removes the files directly inside that end so."""
+        for name in self.names(suffix):
+            self.remove(name)
+
+    def remove_leftovers(self) -> None:
+        """Removes what killed writers left aside; only for the process that holds the lock."""
+        if self.is_local:
+            for path in Path(self.root).glob(".*.*.[0-9]*"):
+                path.unlink(missing_ok=True)
 
     def make(self) -> None:
         """Creates the folder.
@@ -97,7 +113,7 @@ class Folder:
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(aside, self.path(name))
-            except OSError:
+            except BaseException:
                 with contextlib.suppress(OSError):
                     os.unlink(aside)
                 raise
@@ -114,8 +130,8 @@ class Folder:
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Holds the folder for this process, so that two drivers never write into one.
 
-        The operating system lets go of the lock however the process ends. Other file systems
-        than the local one offer no such lock, and there this does nothing.
+        The operating system lets go of the lock however the process ends. Where a file system
+        offers no such lock, as object stores do not, this does nothing.
 
         Raises:
             UserError: another process holds it.
@@ -131,12 +147,19 @@ class Folder:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise UserError(f"another run is writing to {self.url} right now") from error
+            except OSError as error:
+                if error.errno not in _NOT_OFFERED:
+                    raise
             yield
 
     def _sync(self) -> None:
+        """Makes the renaming last too."""
         descriptor = os.open(self.root, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _NOT_OFFERED:
+                raise
         finally:
             os.close(descriptor)
 

@@ -1,0 +1,111 @@
+"""Input files: found by path, glob, folder or URL, told apart by their names, and opened."""
+
+from __future__ import annotations
+
+import io
+from typing import BinaryIO
+
+import fsspec
+import pyarrow as pa
+
+from parsing.errors import UserError, reason
+
+FORMATS = {
+    "tsv": (".tsv", ".txt"),
+    "parquet": (".parquet", ".pq"),
+    "jsonl": (".jsonl", ".ndjson"),
+    "webdataset": (".tar",),
+}
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
+_BY_ARROW = {".zst": "zstd", ".lz4": "lz4"}  # fsspec would need another package for these
+
+
+def find_files(path: str, format: str | None = None) -> list[str]:
+    """The files that a local path, a glob, a folder or an fsspec URL stands for, sorted.
+
+    A folder gives the files directly inside whose names tell a format; `.txt` is no such name,
+    because a read-me beside the captions has it too.
+
+    Args:
+        format: one of `FORMATS`; None goes by the files' names.
+
+    Raises:
+        UserError: nothing there, no access, a file whose name tells no format, or a folder that
+            holds more than one format.
+    """
+    try:
+        fs, root = fsspec.core.url_to_fs(path)
+        has_magic = any(c in root for c in "*?[") and not fs.exists(root)
+        if has_magic:
+            found = _only_files(fs.glob(root, detail=True).values())
+        elif fs.isdir(root):
+            found = _captions_in(_only_files(fs.ls(root, detail=True)), path, format)
+        elif fs.exists(root):
+            found = [root]
+        else:
+            found = []
+    except UserError:
+        raise
+    except Exception as error:  # each file system and its network raise their own
+        raise UserError(f"cannot reach {path}: {reason(error)}") from error
+    if not found:
+        what = "no file matches" if has_magic else "there are no captions at"
+        raise UserError(f"{what} {path}")
+    for name in found:
+        if format is None and format_of(name) is None:
+            raise UserError(
+                f"cannot tell the format of {name} from its name: give --format "
+                f"({', '.join(FORMATS)})"
+            )
+    if "://" not in path:
+        return found
+    # A chain such as `tar://x.tsv::s3://bucket/y.tar` names one file and cannot be put together again.
+    return [path] if found == [root] else [fs.unstrip_protocol(name) for name in found]
+
+
+def format_of(path: str) -> str | None:
+    """The format that a file's name tells, of `FORMATS`; None where it tells none."""
+    name = _plain_name(path)
+    for ending in COMPRESSED:
+        name = name.removesuffix(ending)
+    return next((format for format, endings in FORMATS.items() if name.endswith(endings)), None)
+
+
+def file_size(path: str) -> int | None:
+    """Bytes of a file, None where its file system does not tell."""
+    fs, root = fsspec.core.url_to_fs(path)
+    return fs.info(root).get("size")
+
+
+def open_file(path: str) -> BinaryIO:
+    """Opens a file for reading, unpacked where its name ends in one of `COMPRESSED`."""
+    ending = "." + _plain_name(path).rpartition(".")[2]
+    if ending in _BY_ARROW:
+        packed = fsspec.open(path, "rb").open()
+        return io.BufferedReader(pa.CompressedInputStream(packed, _BY_ARROW[ending]))
+    packing = fsspec.utils.infer_compression(f"x{ending}") if ending in COMPRESSED else None
+    return fsspec.open(path, "rb", compression=packing).open()
+
+
+def _only_files(infos) -> list[str]:
+    return sorted(str(info["name"]) for info in infos if info["type"] != "directory")
+
+
+def _captions_in(names: list[str], path: str, format: str | None) -> list[str]:
+    visible = [name for name in names if not name.rpartition("/")[2].startswith((".", "_"))]
+    if format is not None:
+        return [name for name in visible if format_of(name) == format]
+    visible = [name for name in visible if format_of(name) and not _is_text(name)]
+    formats = sorted({format_of(name) for name in visible})
+    if len(formats) > 1:
+        raise UserError(f"{path} holds {' and '.join(formats)} files: choose one with --format")
+    return visible
+
+
+def _is_text(name: str) -> bool:
+    return any(_plain_name(name).endswith((".txt", f".txt{ending}")) for ending in COMPRESSED)
+
+
+def _plain_name(path: str) -> str:
+    """In lower case, and without what follows the `?` of a URL."""
+    return (path.split("?")[0] if "://" in path else path).lower()

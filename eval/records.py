@@ -12,6 +12,7 @@ import numpy as np
 from eval.confusion import from_sparse, to_sparse
 from parsing.errors import UserError
 from parsing.storage import Folder
+from training.distributed import from_all_ranks, rank
 
 SETTINGS = "settings.json"
 
@@ -99,6 +100,41 @@ class Records:
                 f"{self.folder.url} holds results with another {key} ({was}, now {is_now}): "
                 "give --overwrite to lose them, or another --out"
             )
+
+
+def resume(
+    folder: Folder, settings: dict[str, Any], classes: int, keys: Sequence[str], overwrite: bool
+) -> tuple[Records, np.ndarray, set[str]]:
+    """Where to write counts, and what was counted before; the same on every rank but for the sum.
+
+    Args:
+        folder, settings, classes: see `Records`.
+        keys: the images that are asked for; others that were counted are left out.
+        overwrite: lose what was counted before.
+
+    Returns:
+        this rank's records; the sum of the images counted before, which only the first rank has;
+        and which images these are.
+
+    Raises:
+        UserError: see `Records`; on every rank.
+    """
+    total = np.zeros((classes, classes), np.int64)
+    problem, done = None, set()
+    if rank() == 0:  # the others must not see what this one begins to write
+        try:
+            if overwrite:
+                forget(folder)
+            records = Records(folder, settings, classes)
+            counted = records.read()
+            done = set(counted) & set(keys)
+            total = records.total({key: counted[key] for key in done})
+        except UserError as error:
+            problem = str(error)
+    problem, done = from_all_ranks((problem, done))[0]
+    if problem is not None:
+        raise UserError(problem)
+    return Records(folder, settings, classes, rank()), total, done
 
 
 def forget(folder: Folder) -> None:

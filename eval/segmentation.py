@@ -22,7 +22,7 @@ from eval.benchmarks import BadImage, Benchmark
 from eval.class_embeddings import class_embeddings
 from eval.confusion import ConfusionMatrix
 from eval.overlays import Labeller, draw_overlays
-from eval.records import Records, forget
+from eval.records import Records, resume
 from eval.segmentation_report import Result, class_rows
 from eval.segmenter import Inference, Segmenter
 from parsing.errors import UserError
@@ -174,24 +174,9 @@ def score(
     """
     names = benchmark.class_names
     keys = list(benchmark.keys)[: settings.limit]
-    counted: dict[str, list[list[int]]] = {}
-    problem = None
-    if rank() == 0:  # the others must not see what this one begins to write
-        try:
-            if settings.overwrite:
-                forget(folder)
-            wanted = set(keys)
-            found = Records(folder, values, len(names)).read()
-            counted = {key: counts for key, counts in found.items() if key in wanted}
-        except UserError as error:
-            problem = str(error)
-    problem, done = from_all_ranks((problem, set(counted)))[0]
-    if problem is not None:
-        raise UserError(problem)
-    records = Records(folder, values, len(names), rank())
+    records, total, done = resume(folder, values, len(names), keys, settings.overwrite)
     matrix = ConfusionMatrix(len(names))
-    if rank() == 0:
-        matrix.counts += records.total(counted)
+    matrix.counts += total
     mine = [key for key in keys if key not in done][rank() :: world_size()]
     bad = _count(labeller, benchmark, mine, matrix, records, settings)
     matrix.counts = sum_over_ranks(torch.from_numpy(matrix.counts)).numpy()
@@ -273,7 +258,7 @@ def _count(
         records.add(new)
         group.clear()
 
-    loaded = _ahead(lambda key: _load(benchmark, key), keys, settings.workers, 2 * size)
+    loaded = ahead(lambda key: _load(benchmark, key), keys, settings.workers, 2 * size)
     progress = tqdm(
         loaded,
         total=len(keys),
@@ -307,7 +292,7 @@ def _load(
     return key, image, truth, None
 
 
-def _ahead(work: Any, items: Iterable[Any], threads: int, depth: int) -> Iterator[Any]:
+def ahead(work: Any, items: Iterable[Any], threads: int, depth: int) -> Iterator[Any]:
     """The results of a function in the order of its items, a few of them made ahead."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Any] = deque()

@@ -11,7 +11,7 @@ p is made per patch and upsampled; windows are averaged.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -144,8 +144,15 @@ class Segmenter:
 
     def similarities(self, image: Image.Image) -> np.ndarray:
         """The cosine of every pixel and class after Eq. 7: float32 of shape (n, height, width)."""
+        return self._maps(image, self._similarity)
+
+    def probabilities(self, image: Image.Image) -> np.ndarray:
+        """Eq. 8 of every pixel and class: float32 of shape (n, height, width)."""
+        return self._maps(image, lambda part: self.probabilities_of(self._similarity(part)))
+
+    def _maps(self, image: Image.Image, of: Callable[[Tensor], Tensor]) -> np.ndarray:
         windows, tensor = self._prepare(image)
-        maps = torch.cat([self._similarity(part) for part in self._batches(windows.cut(tensor))])
+        maps = torch.cat([of(part) for part in self._batches(windows.cut(tensor))])
         width, height = image.size
         joined = windows.join(maps)
         return torch.cat([v for _, v in windows.pixels(joined, height, width)], 1).cpu().numpy()

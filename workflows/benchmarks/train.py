@@ -167,7 +167,7 @@ def loader(repeats: int) -> list[Row]:
     the machine is part of.
     """
     rows = []
-    for size, count in (((500, 375), 800), ((1600, 1200), 200)):
+    for size, count in (((500, 375), 3_200), ((1600, 1200), 800)):
         with tempfile.TemporaryDirectory() as folder:
             data, files = make_world(Path(folder), size, count)
             rates: dict[str, list[tuple[float, float]]] = {"ours": [], "whole": [], "scaled": []}
@@ -246,7 +246,7 @@ def write_labels(path: Path, images: int, tags: int = TAGS) -> Labels:
 def rate_of_loader(data: LabelledImages, count: int) -> tuple[float, float]:
     """Images per second from the first batch on (starting processes is no part of it), and per
     processor second."""
-    size, first = 50, 2 * WORKERS  # batches that are prefetched while nobody looks
+    size, first = 200, 2 * WORKERS  # batches that are prefetched while nobody looks
     batches = MicroBatches(Order(len(data), None, 0), size, size, 0, count // size + first)
     before = processor_seconds()
     iterator = iter(make_loader(data, batches, WORKERS, pin=False))
@@ -298,9 +298,9 @@ def crop_at_scale(data: bytes, draw) -> np.ndarray:
 
 
 def overhead(repeats: int) -> list[Row]:
-    """The part of a step that is not encoder, projector, loss or optimiser: ViT-B/16, batch 32."""
+    """The part of a step that is not encoder, projector, loss or optimiser: ViT-B/16, batch 8."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = run_settings(Path(folder), steps=repeats + 1, model="ViT-B-16", batch=32)
+        settings = run_settings(Path(folder), steps=repeats + 1, model="ViT-B-16", batch=8)
         trainer = Trainer(settings, torch.device("cpu"))
         loader = make_loader(trainer.setup.data, trainer.batches, WORKERS, pin=False)
         batches = iter(loader)
@@ -315,7 +315,7 @@ def overhead(repeats: int) -> list[Row]:
             steps.append(seconds)
             shares.append(1 - sum(taken[phase] for phase in WORK) / seconds)
     step = f"{statistics.median(steps):.2f} s"
-    return [("trainer, ViT-B/16, batch 32", step, "overhead", f"{statistics.median(shares):.1%}")]
+    return [("trainer, ViT-B/16, batch 8", step, "overhead", f"{statistics.median(shares):.1%}")]
 
 
 def run_settings(folder: Path, steps: int, model: str, batch: int, **more: object) -> Settings:
@@ -327,7 +327,7 @@ def run_settings(folder: Path, steps: int, model: str, batch: int, **more: objec
     images.mkdir()
     for i in range(96):
         (images / f"{i:08d}.jpg").write_bytes(photo(i, (500, 375)))
-    write_labels(folder / "x.parquet", 96)
+    write_labels(folder / "x.parquet", 96, tags=500)
     saved = folder / "clip"
     saved.mkdir()
     config = TINY if model == "tiny" else open_clip.get_model_config(model)

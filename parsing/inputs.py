@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import fsspec
@@ -38,6 +40,8 @@ def find_files(path: str, format: str | None = None) -> list[str]:
         has_magic = any(c in root for c in "*?[") and not fs.exists(root)
         if has_magic:
             found = _only_files(fs.glob(root, detail=True).values())
+            if not _name(root).startswith("."):  # as in a shell
+                found = [name for name in found if not _name(name).startswith(".")]
         elif fs.isdir(root):
             found = _captions_in(_only_files(fs.ls(root, detail=True)), path, format)
         elif fs.exists(root):
@@ -77,14 +81,16 @@ def file_size(path: str) -> int | None:
     return fs.info(root).get("size")
 
 
-def open_file(path: str) -> BinaryIO:
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
     """Opens a file for reading, unpacked where its name ends in one of `COMPRESSED`."""
     ending = "." + _plain_name(path).rpartition(".")[2]
-    if ending in _BY_ARROW:
-        packed = fsspec.open(path, "rb").open()
-        return io.BufferedReader(pa.CompressedInputStream(packed, _BY_ARROW[ending]))
-    packing = fsspec.utils.infer_compression(f"x{ending}") if ending in COMPRESSED else None
-    return fsspec.open(path, "rb", compression=packing).open()
+    codec = _BY_ARROW.get(ending)
+    packing = None
+    if ending in COMPRESSED and codec is None:
+        packing = fsspec.utils.infer_compression(f"x{ending}")
+    with fsspec.open(path, "rb", compression=packing) as file:
+        yield io.BufferedReader(pa.CompressedInputStream(file, codec)) if codec else file
 
 
 def _only_files(infos) -> list[str]:
@@ -92,7 +98,7 @@ def _only_files(infos) -> list[str]:
 
 
 def _captions_in(names: list[str], path: str, format: str | None) -> list[str]:
-    visible = [name for name in names if not name.rpartition("/")[2].startswith((".", "_"))]
+    visible = [name for name in names if not _name(name).startswith((".", "_"))]
     if format is not None:
         return [name for name in visible if format_of(name) == format]
     visible = [name for name in visible if format_of(name) and not _is_text(name)]
@@ -104,6 +110,10 @@ def _captions_in(names: list[str], path: str, format: str | None) -> list[str]:
 
 def _is_text(name: str) -> bool:
     return any(_plain_name(name).endswith((".txt", f".txt{ending}")) for ending in COMPRESSED)
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _plain_name(path: str) -> str:

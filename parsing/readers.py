@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from parsing.errors import UserError, reason
-from parsing.inputs import file_size, find_files, format_of, open_file
+from parsing.inputs import file_size, find_files, format_of, opened
 from parsing.quiet import without_warnings
 
 HF_PREFIX = "hf:"
@@ -107,7 +107,7 @@ def _name_and_size(path: str) -> list[str | int | None]:
 
 def _read_tsv(path: str, source: Source) -> Iterator[Row]:
     """CC12M's own layout: `url<TAB>caption`, no header, no quoting; empty lines are no rows."""
-    with open_file(path) as file:
+    with opened(path) as file:
         for number, line in enumerate(file, start=1):
             line = line.rstrip(b"\r\n")
             if number == 1:
@@ -123,14 +123,14 @@ def _read_tsv(path: str, source: Source) -> Iterator[Row]:
 
 
 def _read_jsonl(path: str, source: Source) -> Iterator[Row]:
-    with open_file(path) as file:
+    with opened(path) as file:
         for number, line in enumerate(file, start=1):
             if line := line.strip():
                 yield _from_json(line, source, f"{path}:{number}", f"line {number}")
 
 
 def _read_parquet(path: str, source: Source) -> Iterator[Row]:
-    with open_file(path) as opened, pq.ParquetFile(opened) as file:
+    with opened(path) as packed, pq.ParquetFile(packed) as file:
         schema = file.schema_arrow
         caption, key = _columns(schema.names, source, path)
         if not _is_text(schema.field(caption).type):
@@ -154,7 +154,7 @@ def _read_webdataset(path: str, source: Source) -> Iterator[Row]:
     The two stand together, as the format demands. Its images may stand elsewhere: a tar packed
     without care for that has all its images first, or all its texts.
     """
-    with open_file(path) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_Member) as tar:
+    with opened(path) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_Member) as tar:
         told: set[str] = set()
         silent: dict[str, None] = {}
         for key, texts in _samples(tar):

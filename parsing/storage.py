@@ -50,7 +50,7 @@ class Folder:
         return self.fs.exists(self.path(name))
 
     def names(self, suffix: str = "") -> list[str]:
-        """Sorted names of the files directly inside; empty where the folder does not exist."""
+        """Sorted names of what is directly inside; empty where the folder does not exist."""
         self.fs.invalidate_cache()
         try:
             found = self.fs.ls(self.root, detail=False)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import hypothesis
+import fsspec
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,3 +34,12 @@ def shared() -> Path:
             f"needs the real data in {folder.parent.name}/{folder.name}, which is absent here"
         )
     return folder
+
+
+@pytest.fixture
+def memory() -> fsspec.AbstractFileSystem:
+    """An empty remote file system, `memory://` in URLs; it stands for every object store."""
+    files = fsspec.filesystem("memory")
+    files.store.clear()
+    files.pseudo_dirs[:] = [""]
+    return files

@@ -36,16 +36,19 @@ class ConfusionMatrix:
         if truth.shape != predicted.shape:
             raise ValueError(f"truth is {truth.shape} and the prediction {predicted.shape}")
         classes = len(self.counts)
-        kept = truth != IGNORE
-        # One int32 per pixel: bincount is bound by memory, and C * C fits for any benchmark.
-        true = truth[kept].astype(np.int32, copy=False)
-        given = predicted[kept].astype(np.int32, copy=False)
-        for name, values in (("truth", true), ("prediction", given)):
-            if values.size and (values.min() < 0 or values.max() >= classes):
-                wrong = values[(values < 0) | (values >= classes)][0]
+        if truth.size and (predicted.min() < 0 or predicted.max() >= classes):
+            kept = truth != IGNORE  # what was predicted elsewhere is nobody's business
+            truth, predicted = truth[kept], predicted[kept]
+        for name, values, least in (("truth", truth, IGNORE), ("prediction", predicted, 0)):
+            if values.size and (values.min() < least or values.max() >= classes):
+                wrong = values[(values < least) | (values >= classes)].flat[0]
                 raise ValueError(f"the {name} holds class {wrong}, outside 0 to {classes - 1}")
-        flat = np.bincount(true * classes + given, minlength=classes * classes)
-        counts = flat.reshape(classes, classes)
+        # Ignored pixels get a row of their own, which is cheaper than leaving them out.
+        cells = truth.ravel().astype(np.int32) - IGNORE
+        cells *= classes
+        cells += predicted.ravel().astype(np.int32, copy=False)
+        flat = np.bincount(cells, minlength=(classes + 1) * classes)
+        counts = flat.reshape(classes + 1, classes)[1:]
         self.counts += counts
         return counts
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import hypothesis
 import fsspec
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]

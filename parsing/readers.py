@@ -279,8 +279,6 @@ def _values(column: pa.Array) -> list[Any]:
     try:
         return column.to_pylist()
     except UnicodeDecodeError:
-        if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
         return [value.as_py() for value in column.cast(pa.large_binary())]
 
 

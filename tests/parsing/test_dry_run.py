@@ -80,6 +80,7 @@ def test_the_estimate_is_the_arithmetic_it_says(model, source):
     rate = 1 / (2 * weights * (own + out) / GPU_FLOPS + 2 * weights * out / GPU_BYTES / 100)
     said = re.search(r"([\d.]+) B weights: ([\d,]+) captions/s an engine, 0 s with one", report)
     assert float(said[2].replace(",", "")) == pytest.approx(rate, rel=0.01)
+    assert float(said[1]) == pytest.approx(weights / 1e9, abs=0.005)
     assert "GPU-hours" in report
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
+import itertools
 import json
 import os
 import tarfile
@@ -112,9 +114,12 @@ def test_every_string_type_of_parquet_is_text(parquet, kind):
     assert read(path) == [Row("7", "one"), Row("8", "one"), Row("9", "")]
 
 
-def test_a_parquet_string_that_is_not_utf8_spoils_its_row_alone(parquet):
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_a_parquet_string_that_is_not_utf8_spoils_its_row_alone(parquet, dictionary):
     raw = pa.array([b"one", b"caf\xe9", None, b"four"], pa.binary())
     captions = pa.Array.from_buffers(pa.string(), 4, raw.buffers())
+    if dictionary:
+        captions = captions.dictionary_encode()
     path = parquet({"key": ["a", "b", "c", "d"], "caption": captions})
     assert read(path) == [
         Row("a", "one"),
@@ -314,6 +319,18 @@ def test_a_damaged_header_does_not_pass_for_the_end_of_a_tar(tmp_path):
     path.write_bytes(data)
     with pytest.raises(UserError, match=r"cannot read .*a.tar"):
         read(path)
+
+
+def test_a_tar_of_many_samples_is_not_kept_in_memory(tmp_path):
+    path = tar(tmp_path / "a.tar", [(f"{n}.txt", b"a dog") for n in range(3_000)])
+    rows = Source((str(path),)).rows()
+    first = next(rows)
+    gc.collect()
+    list(itertools.islice(rows, 2_000))
+    gc.collect()
+    members = sum(isinstance(each, tarfile.TarInfo) for each in gc.get_objects())
+    assert first == Row("0", "a dog")
+    assert members < 100
 
 
 def test_a_compressed_tar_is_read(tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -96,7 +96,7 @@ class Tag2TextParser:
             if words and self._normaliser.object(tag) is not None:
                 for key in dict.fromkeys((self._key(words), self._key(self._singular(words)))):
                     if not self._automaton.exists(key):
-                        self._automaton.add_word(key, tag)
+                        self._automaton.add_word(key, (len(key), tag))
         self._automaton.make_automaton()
         self._matching = len(self._automaton) > 0
         self._marked = lru_cache(500_000)(self._mark)
@@ -114,7 +114,23 @@ class Tag2TextParser:
         if not self._matching:
             return Parsed()
         text = "".join(map(self._marked, words))
-        return Parsed(list(dict.fromkeys([tag for _, tag in self._automaton.iter_long(text)])))
+        return Parsed(list(dict.fromkeys(self._longest(text))))
+
+    def _longest(self, text: str) -> Iterator[str]:
+        """The longest tag at each place, leftmost first, none overlapping one before.
+
+        Chosen from all matches: the automaton's own search for the longest ones loses a tag that
+        begins inside a longer one which then doesn't come about (`big` after `dog house`, where
+        `big dog house` is a tag as well).
+        """
+        found = [
+            (end + 1 - length, -length, tag) for end, (length, tag) in self._automaton.iter(text)
+        ]
+        free = 0
+        for start, minus_length, tag in sorted(found):
+            if start >= free:
+                free = start - minus_length
+                yield tag
 
     @staticmethod
     def _key(words: Sequence[str]) -> str:

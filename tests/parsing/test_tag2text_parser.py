@@ -3,7 +3,7 @@
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parsing.errors import UserError
@@ -70,9 +70,16 @@ def test_a_caption_without_words_is_empty(tmp_path):
     assert parsed.status == "empty"
 
 
+def test_a_tag_inside_a_longer_one_that_does_not_come_about_is_found(tmp_path):
+    assert tags(build(tmp_path, "dog", "red big tree", "tree dog tree"), "tree tree dog") == ["dog"]
+    parser = build(tmp_path, "house big big", "big dog house", "big tree tree", "big")
+    assert tags(parser, "house dog house big") == ["big"]
+
+
 WORDS = st.sampled_from(["red", "dog", "house", "tree", "big"])
 
 
+@settings(max_examples=1_000)
 @given(
     listed=st.lists(st.lists(WORDS, min_size=1, max_size=3).map(" ".join), min_size=1, max_size=8),
     words=st.lists(WORDS, min_size=1, max_size=10),

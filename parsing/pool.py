@@ -26,6 +26,7 @@ from parsing.worker import Worker
 MAX_DEATHS = 2  # a piece that saw this many parsers die is cut in half
 MAX_STRIKES = 6  # deaths in a row, beyond one for each actor, with nothing finished in between
 PLACE_SECONDS = 40  # how long an actor may wait for its place in the cluster
+PULSE_SECONDS = 2.0  # between two questions to one actor: each takes a little of its engine's core
 GROW_SECONDS = 5  # how often the cluster is looked at for nodes that came or came back
 
 
@@ -83,6 +84,7 @@ class _Member:
     ready: bool = False
     work: dict[ray.ObjectRef, Piece] = field(default_factory=dict)
     pulse: ray.ObjectRef | None = None
+    asked: float = 0.0
     tally: tuple[int, int] = (0, 0)
     moved: float = 0.0
 
@@ -325,8 +327,8 @@ class Pool:
     def _watch(self) -> None:
         now = time.monotonic()
         for member in list(self._members):
-            if member.ready and member.pulse is None:
-                member.pulse = member.actor.pulse.remote()
+            if member.ready and member.pulse is None and now - member.asked > PULSE_SECONDS:
+                member.pulse, member.asked = member.actor.pulse.remote(), now
             if not member.placed and not self.ready and now - member.created > self._patience:
                 raise UserError(self._no_room())
             if member.work and now - member.moved > self._stall:

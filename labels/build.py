@@ -194,7 +194,9 @@ def _label(
     folder = outs[0].parent
     Folder(folder).make()
     with contextlib.ExitStack() as stack:
-        spill = stack.enter_context(tempfile.TemporaryDirectory(prefix=f".waiting.{os.getpid()}-", dir=folder))
+        spill = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix=f".waiting.{os.getpid()}-", dir=folder)
+        )
         writers = [
             stack.enter_context(LabelWriter(out, one.vocabulary))
             for out, one in zip(outs, covered, strict=True)

@@ -133,8 +133,7 @@ def _split(text: str) -> Iterator[Group]:
                 position=position,
                 linked=linked and bool(group.words),
                 droppable=bool(_YEAR.fullmatch(word))
-                or (lex.may_be_verb(word)
-                and bool(group.words)),
+                or (lex.may_be_verb(word) and bool(group.words)),
                 describes=word in lex.numbers or not any(map(str.isalpha, word)),
                 degree=lex.is_adverb(word),
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parsing.engine import Answer, Engine, EngineSettings
@@ -69,7 +70,8 @@ class LLMConfig:
         """See `ParserConfig`; engine settings and hardware are no part of it."""
         return {
             "parser": self.name,
-            "model": self.model.source,
+            # A folder's name says nothing that its digest doesn't, and it may be moved.
+            "model": None if Path(self.model.source).is_dir() else self.model.source,
             "revision": self.model.digest(),
             "conversation": self.model.conversation,
             "prompt": load_prompt(self.prompt).hash,

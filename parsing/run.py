@@ -37,9 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if flags.dry_run:
             from parsing.dry_run import dry_run
+            from parsing.models import find_model
 
             settings = run_settings(flags)
-            config = parser_config(flags, lambda: False)
+            # No cluster is asked: a model that spans GPUs is taken to have them.
+            config = parser_config(flags, lambda: find_model(flags.model or "").tensor_parallel > 1)
             print(dry_run(settings.source, settings.selection, config))
             return 0
         folder = run(run_settings(flags), lambda: parser_config(flags, cluster.has_gpus))

@@ -271,31 +271,45 @@ def test_a_ray_job_does_the_same(captions, root, tmp_path):
 @engine
 @cluster
 def test_the_real_model_answers_real_and_spoilt_captions_whatever_is_killed(parse, root, tmp_path):
-    """The main job end to end on the embedded model: its engine process and then its actor are
-    killed under way, and the run ends with every caption accounted for and grounded."""
+    """The main job end to end on the embedded model. Its engine process, then its actor, then the
+    driver are killed under way; the same command again ends with the rows of an undisturbed run,
+    every caption accounted for and every tag grounded."""
     sample = (root / "parsing" / "sample_captions.tsv").read_text()
     spoilt = "".join(f"{key}\t{text}\n" for key, text in SPOILT.items())
     captions = tmp_path / "captions.tsv"
     captions.write_bytes(
         sample.encode() + spoilt.encode() + b"https://a/12\tcaf\xe9 dog\nx\ty\tz\n"
     )
+    flags = ["--captions", captions, "--shard-size", "15"]
+    undisturbed = parse(*flags, "--output", tmp_path / "undisturbed")
+    assert undisturbed.returncode == 0, undisturbed.stderr
     output = tmp_path / "tags"
     driver = subprocess.Popen(
-        [sys.executable, "parsing/run.py", "--captions", captions, "--output", output]
-        + ["--shard-size", "30"],
+        [sys.executable, "parsing/run.py", *flags, "--output", output],
         cwd=root,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
-    for victim, wanted in (("EngineCore", 1), ("ray::Worker", 2)):
+    for victim, wanted in (("EngineCore", 1), ("ray::Worker", 3), ("driver", 5)):
         wait_for(lambda wanted=wanted: len(list(output.glob("part-*.json"))) >= wanted, 240, driver)
-        for process in named(driver.pid, victim):
+        processes = (
+            [psutil.Process(driver.pid)] if victim == "driver" else named(driver.pid, victim)
+        )
+        assert processes, f"there was no {victim} to kill"
+        for process in processes:
             process.kill()
     said, _ = driver.communicate(timeout=300)
-    assert driver.returncode == 0, said
-    assert "a parser died" in said
+    assert driver.returncode == -signal.SIGKILL, said
+    assert said.count("a parser died") == 2, said
+    committed = {p.name: p.stat().st_mtime_ns for p in output.glob("part-*.json")}
+    assert len(committed) < 9, "the driver was killed too late to show anything"
+    again = parse(*flags, "--output", output)
+    assert again.returncode == 0, again.stderr
+    times = {p.name: p.stat().st_mtime_ns for p in output.glob("part-*.json")}
+    assert committed.items() <= times.items(), "a committed shard was parsed again"
+    assert tags(output) == tags(tmp_path / "undisturbed")
     rows = tags(output)
     assert [row["caption_id"] for row in rows] == list(range(len(rows)))
     by_caption = {row["caption"]: row for row in rows}

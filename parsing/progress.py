@@ -61,6 +61,8 @@ class Progress:
         self._captions = max(captions, self._captions, sum(self._committed.values()))
         self._tokens = max(tokens, self._tokens)
         now = time.monotonic()
+        if not self._captions:  # loading a model is no part of the rate
+            self._history.clear()
         self._history.append((now, self._captions, self._tokens))
         while now - self._history[0][0] > RATE_SECONDS and len(self._history) > 2:
             self._history.popleft()

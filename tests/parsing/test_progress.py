@@ -130,3 +130,12 @@ def test_captions_done_twice_after_a_death_do_not_push_the_bar_over_its_end(cloc
 )
 def test_durations_are_words_that_one_reads(seconds, words):
     assert duration(seconds) == words
+
+
+def test_loading_a_model_is_no_part_of_the_rate(clock):
+    log = io.StringIO()
+    progress = Progress(1_000, stream=log)
+    for second, captions in ((20, 0), (25, 0), (35, 100)):
+        clock.now = 1000.0 + second
+        progress.update(captions, 0, 1, second)
+    assert log.getvalue().startswith("100 of 1,000 captions, 10.0 captions/s, ")

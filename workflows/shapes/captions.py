@@ -1,0 +1,253 @@
+"""What a web page would write beside a scene, and the tags that a careful reader would give it.
+
+Captions leave things and attributes out, speak of what no picture shows, and name makers and shops
+after things of this very world (`Red Key Studio`). Gold tags are what a caption says of its scene.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workflows.shapes.world import NAMES, Placed, Scene
+
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "house": ("cottage",),
+    "boat": ("sailboat",),
+    "cup": ("mug",),
+    "car": ("automobile",),
+    "umbrella": ("parasol",),
+    "mushroom": ("toadstool",),
+    "hat": ("top hat",),
+}
+SIZE_WORDS = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
+TEXTURE_WORDS = {
+    "striped": ("striped",),
+    "dotted": ("dotted", "spotted"),
+    "checked": ("checked", "checkered"),
+}
+PLURALS = {"fish": "fish", "house": "houses"}
+COUNTS = {2: "two", 3: "three", 4: "four"}
+# Of each ground: the words, then the object and its attribute in them.
+PLACES: dict[str, tuple[tuple[str, str, str | None], ...]] = {
+    "grass": (("on the grass", "grass", None), ("on green grass", "grass", "green"),
+              ("in the meadow", "meadow", None)),
+    "sand": (("on the sand", "sand", None), ("on a sandy beach", "beach", "sandy")),
+    "snow": (("in the snow", "snow", None), ("on white snow", "snow", "white")),
+    "sky": (("in the sky", "sky", None), ("against a blue sky", "sky", "blue")),
+    "wood": (("on a wooden floor", "floor", "wooden"), ("on a wooden table", "table", "wooden")),
+    "brick": (("against a brick wall", "wall", "brick"), ("by the wall", "wall", None)),
+    "water": (("in the water", "water", None), ("on blue water", "water", "blue")),
+    "carpet": (("on the carpet", "carpet", None), ("on a soft carpet", "carpet", "soft")),
+}  # fmt: skip
+# {a}: the things with their articles; {b}: without; {p}: the place, or nothing.
+PLAIN = (
+    "{a} {p}",
+    "{a} {p}",
+    "a photo of {a}",
+    "a photo of {a} {p}",
+    "photo of {a} {p}",
+    "a picture of {a} {p}",
+    "there is {a} {p}",
+    "{b} {p}",
+)
+WEB = (
+    "sale : {b} , free shipping",
+    "{b} for sale {p}",
+    "{a} {p} - the best idea for your weekend",
+    "good morning with {a} {p}",
+    "photo by <PERSON> : {a} {p}",
+    "{a} {p} , design by <PERSON>",
+    "{a} {p} early in the morning",
+    "{a} {p} on a lovely afternoon",
+    "how to draw {a} , step by step",
+    "{b} {p} stock photo",
+    "vector illustration of {a} {p}",
+    "buy {b} online at the lowest price",
+    "new season : {b} from {brand}",
+    "{b} {p} | {brand}",
+    "{brand} presents {a} {p}",
+    "the story of {a} {p}",
+    "happy birthday greeting with {a}",
+    "free download : {b} clipart",
+    "{a} {p} - a dream come true",
+    "learning english with {a}",
+    "summer collection , {b} , limited edition",
+    "our favourite memory : {a} {p}",
+    "{b} by <PERSON> , private collection",
+    "what do you think of {a} {p} ?",
+    "a guide to {b} , part 2",
+    "{a} {p} seen last week in Norwick",
+)
+MAKERS = (
+    "Brightwell",
+    "Norwick",
+    "Tillby",
+    "Marlow & Finch",
+    "Ostrava Living",
+    "Penhall",
+    "Quillon",
+)
+TRAPS = (
+    "{colour} {thing} Studio",
+    "{colour} {thing} Press",
+    "The {thing} Company",
+    "{thing} & Sons",
+)
+JOINS = (" and ", " with ", " next to ", " beside ", " near ")
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption and its gold tags: lower case, singular, each once, in the caption's order.
+
+    Attributes:
+        text: the caption.
+        objects: what it says is there: things, and the ground where it is named.
+        attributes: (attribute, object) pairs.
+        mentioned: the places in `scene.placed` of the things that it names.
+    """
+
+    text: str
+    objects: tuple[str, ...]
+    attributes: tuple[tuple[str, str], ...]
+    mentioned: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How much captions say; each is a probability. The defaults are the data set's.
+
+    Attributes:
+        colour, texture, size: of a thing, that the caption tells it; medium and plain have no word.
+        place: that the caption tells the ground.
+        omitted: that a scene's last thing goes unmentioned, where there are several.
+        web: that the caption speaks as web pages do, and not plainly.
+        predicate: that an attribute follows by a verb (`the ball is red`).
+        synonym: that a thing which has another name is called by it.
+        capital: that the caption begins with a capital letter.
+    """
+
+    colour: float = 0.5
+    texture: float = 0.5
+    size: float = 0.45
+    place: float = 0.45
+    omitted: float = 0.2
+    web: float = 0.55
+    predicate: float = 0.12
+    synonym: float = 0.12
+    capital: float = 0.3
+
+
+@dataclass(frozen=True)
+class _Mention:
+    """One or several alike things as a caption names them."""
+
+    name: str
+    adjectives: tuple[str, ...]
+    count: int = 1
+
+    @property
+    def bare(self) -> str:
+        if self.count == 1:
+            return " ".join((*self.adjectives, self.name))
+        plural = PLURALS.get(self.name, self.name + ("es" if self.name.endswith("sh") else "s"))
+        return " ".join((COUNTS[self.count], *self.adjectives, plural))
+
+
+def write_caption(scene: Scene, lot: random.Random, manner: Manner = Manner()) -> Caption:
+    """A caption for a scene, by lot."""
+    indices = list(range(len(scene.placed)))
+    if len(indices) > 1 and lot.random() < manner.omitted:
+        indices.pop()
+    lot.shuffle(indices)
+    mentions = _mentions([scene.placed[i] for i in indices], lot, manner)
+    place = lot.choice(PLACES[scene.ground]) if lot.random() < manner.place else None
+    if len(mentions) == 1 and mentions[0].count == 1 and lot.random() < manner.predicate:
+        text, place = _predicate(mentions[0], place, lot)
+    else:
+        template = lot.choice(WEB if lot.random() < manner.web else PLAIN)
+        if "{p}" not in template:
+            place = None
+        text = template.format(
+            a=_join([_article(m, lot) for m in mentions], lot),
+            b=_join([m.bare for m in mentions], lot),
+            p=place[0] if place else "",
+            brand=_brand(lot) if "{brand}" in template else "",
+        )
+    text = " ".join(text.split())
+    if lot.random() < manner.capital:
+        text = text[0].upper() + text[1:]
+    objects = [m.name for m in mentions]
+    pairs = [
+        (adjective, m.name)
+        for m in mentions
+        for adjective in ((COUNTS[m.count],) if m.count > 1 else ()) + m.adjectives
+    ]
+    if place:
+        objects.append(place[1])
+        pairs += [(place[2], place[1])] if place[2] else []
+    return Caption(
+        text, tuple(dict.fromkeys(objects)), tuple(dict.fromkeys(pairs)), tuple(sorted(indices))
+    )
+
+
+def _mentions(placed: Sequence[Placed], lot: random.Random, manner: Manner) -> list[_Mention]:
+    kinds = Counter(p.thing for p in placed)
+    together = {kind for kind, count in kinds.items() if count > 1 and lot.random() < 0.6}
+    mentions = []
+    for one in placed:
+        name = one.thing
+        if name in together:
+            if kinds[name]:
+                same = {(p.colour, p.texture) for p in placed if p.thing == name}
+                shared = (one.colour,) if len(same) == 1 and lot.random() < manner.colour else ()
+                mentions.append(_Mention(name, shared, kinds[name]))
+                kinds[name] = 0
+            continue
+        if name in SYNONYMS and lot.random() < manner.synonym:
+            name = lot.choice(SYNONYMS[name])
+        adjectives = []
+        if one.size in SIZE_WORDS and lot.random() < manner.size:
+            adjectives.append(lot.choice(SIZE_WORDS[one.size]))
+        if one.texture in TEXTURE_WORDS and lot.random() < manner.texture:
+            adjectives.append(lot.choice(TEXTURE_WORDS[one.texture]))
+        if lot.random() < manner.colour:
+            adjectives.append(one.colour)
+        mentions.append(_Mention(name, tuple(adjectives)))
+    return mentions
+
+
+def _predicate(
+    mention: _Mention, place: tuple[str, str, str | None] | None, lot: random.Random
+) -> tuple[str, tuple[str, str, str | None] | None]:
+    """`the ball is red`; without anything to tell, the thing and where it is."""
+    if not mention.adjectives:
+        return (f"this {mention.name} is {place[0]}", place) if place else (
+            f"my {mention.name} is the best in town", None)  # fmt: skip
+    told = " and ".join(mention.adjectives[-2:])
+    before = " ".join((*mention.adjectives[:-2], mention.name))
+    where = place[0] if place else ""
+    return f"{lot.choice(('the', 'this', 'my'))} {before} {where} is {told}", place
+
+
+def _article(mention: _Mention, lot: random.Random) -> str:
+    if mention.count > 1:
+        return mention.bare
+    article = "an" if mention.bare[0] in "aeiou" else "a"
+    return f"{lot.choice((article,) * 6 + ('the', 'this', 'my'))} {mention.bare}"
+
+
+def _join(phrases: Sequence[str], lot: random.Random) -> str:
+    if len(phrases) > 2:
+        return ", ".join(phrases[:-1]) + " and " + phrases[-1]
+    return lot.choice(JOINS).join(phrases)
+
+
+def _brand(lot: random.Random) -> str:
+    if lot.random() < 0.6:
+        return lot.choice(MAKERS)
+    thing, colour = lot.choice(NAMES).title(), lot.choice(("Red", "Blue", "Green", "Silver"))
+    return lot.choice(TRAPS).format(thing=thing, colour=colour)

@@ -1,0 +1,325 @@
+"""Writes the small world to disk: captioned pictures, their gold tags, and two benchmarks.
+
+OUT/train/00000.tar ...            webdataset shards: KEY.png, KEY.txt
+OUT/gold.jsonl                     of each training caption: key, caption, objects, attributes
+OUT/held_out.jsonl                 the same of the held-out scenes, and the things in each
+OUT/segmentation/benchmark.yaml    what the classes are called; images/KEY.png, masks/KEY.png
+OUT/referring/                     expressions, in the layout of REFER as split `refcoco_val`
+OUT/world.json                     what all this was made from
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import random
+import shutil
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from parsing.errors import UserError
+from workflows.shapes.captions import SIZE_WORDS, TEXTURE_WORDS, Caption, write_caption
+from workflows.shapes.drawing import SIDE, Painter
+from workflows.shapes.world import NAMES, Choice, Placed, Scene, draw_scene
+
+VERSION = 1  # of what is written: another one's folder is not taken for this one's
+MANIFEST = "world.json"
+THRESHOLD = 0.5  # Eq. 8's, under which a pixel is background
+PER_SHARD = 1000
+_SEEN = 0.5  # share of a thing that is not covered, for an expression to be about it
+_MOST_TRIES = 200
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to write.
+
+    Attributes:
+        out: the folder; made whole or not at all.
+        train: captioned scenes for training.
+        held_out: scenes of each of the two benchmarks.
+        seed: everything follows from it.
+        side: pixels of the square pictures.
+    """
+
+    out: str
+    train: int = 3000
+    held_out: int = 300
+    seed: int = 0
+    side: int = SIDE
+
+    def __post_init__(self) -> None:
+        if not self.out:
+            raise UserError("--out names the folder to write, and is empty")
+        for flag, value, least in (
+            ("--train", self.train, 1),
+            ("--held-out", self.held_out, 1),
+            ("--seed", self.seed, 0),
+            ("--side", self.side, 32),
+        ):
+            if value < least:
+                raise UserError(f"{flag} is at least {least}, not {value}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if key != "out"} | {
+            "version": VERSION,
+            "things": list(NAMES),
+        }
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A scene with its caption.
+
+    Attributes:
+        key: tells it apart.
+        scene, caption: see there.
+    """
+
+    key: str
+    scene: Scene
+    caption: Caption
+
+    def to_json(self) -> dict[str, Any]:
+        """A line of gold tags, as `eval.gold` reads them."""
+        return {
+            "key": self.key,
+            "caption": self.caption.text,
+            "objects": list(self.caption.objects),
+            "attributes": [list(pair) for pair in self.caption.attributes],
+        }
+
+
+def samples(kind: str, count: int, seed: int) -> Iterator[Sample]:
+    """Captioned scenes; each follows from the seed, the kind and its own number alone."""
+    for number in range(count):
+        lot = random.Random(f"{seed} {kind} {number}")
+        scene = draw_scene(lot)
+        yield Sample(f"{number:08d}", scene, write_caption(scene, lot))
+
+
+def write_world(settings: Settings) -> bool:
+    """Writes everything, aside, and then under its name.
+
+    Returns:
+        whether it was written; False where the same was there already.
+
+    Raises:
+        UserError: the folder holds something else, or cannot be written.
+    """
+    out = Path(settings.out)
+    if out.exists():
+        if not out.is_dir():
+            raise UserError(f"{out} is a file, and --out names a folder")
+        if _made_from(out) == settings.to_json():
+            return False
+        if any(out.iterdir()):
+            raise UserError(
+                f"{out} holds something else than this world: remove it, or name another --out"
+            )
+    aside = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        aside.mkdir(parents=True)
+        _write_all(aside, settings)
+        _flush(aside)
+        if out.exists():
+            out.rmdir()
+        os.replace(aside, out)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return True
+
+
+def _write_all(root: Path, settings: Settings) -> None:
+    painter = Painter(settings.side)
+    train = list(samples("train", settings.train, settings.seed))
+    held_out = list(samples("held-out", settings.held_out, settings.seed))
+    for start in range(0, len(train), PER_SHARD):
+        path = root / "train" / f"{start // PER_SHARD:05d}.tar"
+        path.parent.mkdir(exist_ok=True)
+        _write_shard(path, train[start : start + PER_SHARD], painter)
+    _write_lines(root / "gold.jsonl", (one.to_json() for one in train))
+    _write_lines(
+        root / "held_out.jsonl",
+        (one.to_json() | {"things": [p.thing for p in one.scene.placed]} for one in held_out),
+    )
+    _write_segmentation(root / "segmentation", held_out, painter)
+    _write_referring(root / "referring", settings, painter)
+    _write_json(root / MANIFEST, settings.to_json())
+
+
+def _write_shard(path: Path, group: list[Sample], painter: Painter) -> None:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for one in group:
+            picture = _png(painter.draw(one.scene)[0])
+            for ending, data in (("png", picture), ("txt", one.caption.text.encode())):
+                member = tarfile.TarInfo(f"{one.key}.{ending}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+
+
+def _write_segmentation(root: Path, group: list[Sample], painter: Painter) -> None:
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    about = {
+        "title": "Shapes",
+        "source": "workflows/shapes/make.py",
+        "background": True,
+        "threshold": THRESHOLD,
+        "ignore": [],
+        "first": 1,
+        "classes": list(NAMES),
+    }
+    (root / "benchmark.yaml").write_text(yaml.safe_dump(about, sort_keys=False), "utf-8")
+    for one in group:
+        picture, owner = painter.draw(one.scene)
+        classes = [0, *(1 + NAMES.index(placed.thing) for placed in one.scene.placed)]
+        (root / "images" / f"{one.key}.png").write_bytes(_png(picture))
+        (root / "masks" / f"{one.key}.png").write_bytes(_png(np.array(classes, np.uint8)[owner]))
+
+
+def _write_referring(root: Path, settings: Settings, painter: Painter) -> None:
+    (root / "images" / "train2014").mkdir(parents=True)
+    (root / "refcoco").mkdir()
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    refs: list[dict[str, Any]] = []
+    for number in range(settings.held_out):
+        scene, picture, owner, found = _referring_scene(number, settings, painter)
+        name = f"{number:08d}.png"
+        (root / "images" / "train2014" / name).write_bytes(_png(picture))
+        images.append(
+            {"id": number, "file_name": name, "height": settings.side, "width": settings.side}
+        )
+        for index, placed in enumerate(scene.placed):
+            mask = owner == index + 1
+            runs = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+            identity = len(annotations) + 1
+            category = 1 + NAMES.index(placed.thing)
+            annotations.append(
+                {
+                    "id": identity,
+                    "image_id": number,
+                    "category_id": category,
+                    "segmentation": {"size": runs["size"], "counts": runs["counts"].decode()},
+                    "area": int(mask.sum()),
+                    "bbox": coco_mask.toBbox(runs).tolist(),
+                    "iscrowd": 0,
+                }
+            )
+            if index in found:
+                sentence = {
+                    "sent_id": len(refs),
+                    "sent": found[index],
+                    "raw": found[index],
+                    "tokens": found[index].split(),
+                }
+                refs.append(
+                    {
+                        "ref_id": len(refs),
+                        "ann_id": identity,
+                        "image_id": number,
+                        "category_id": category,
+                        "file_name": name,
+                        "split": "val",
+                        "sent_ids": [sentence["sent_id"]],
+                        "sentences": [sentence],
+                    }
+                )
+    categories = [{"id": i, "name": name} for i, name in enumerate(NAMES, start=1)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    _write_json(root / "refcoco" / "instances.json", content)
+    (root / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
+
+
+def _referring_scene(
+    number: int, settings: Settings, painter: Painter
+) -> tuple[Scene, np.ndarray, np.ndarray, dict[int, str]]:
+    """A scene with several of one thing, drawn, and the expressions that tell them apart."""
+    lot = random.Random(f"{settings.seed} referring {number}")
+    for _ in range(_MOST_TRIES):
+        two = lot.sample(NAMES, 2)
+        scene = draw_scene(lot, Choice(counts=(2, 3, 3, 4), things=(two[0], two[0], two[1])))
+        picture, owner = painter.draw(scene)
+        found = {}
+        for index, placed in enumerate(scene.placed):
+            alone = painter.draw(Scene(scene.ground, (placed,), scene.light))[1] > 0
+            seen = (owner == index + 1).sum()
+            rivals = [p for p in scene.placed if p is not placed and p.thing == placed.thing]
+            text = expression(placed, rivals, lot) if rivals else None
+            if text is not None and seen >= _SEEN * alone.sum():
+                found[index] = text
+        if found:
+            return scene, picture, owner, found
+    raise AssertionError(f"no scene for expressions in {_MOST_TRIES} draws")
+
+
+def expression(placed: Placed, rivals: Iterable[Placed], lot: random.Random) -> str | None:
+    """Words that mean one thing of several of its kind, such as `large red ball`.
+
+    Attributes are added by lot until no rival answers to all of them, and sometimes one more.
+
+    Returns:
+        None where no words tell them apart.
+    """
+    words = {
+        "size": SIZE_WORDS.get(placed.size),
+        "texture": TEXTURE_WORDS.get(placed.texture),
+        "colour": (placed.colour,),
+    }
+    left = list(rivals)
+    usable = [kind for kind in words if words[kind]]
+    lot.shuffle(usable)
+    told: list[str] = []
+    for kind in usable:
+        if left or lot.random() < 0.3:
+            told.append(kind)
+            left = [one for one in left if getattr(one, kind) == getattr(placed, kind)]
+    if left:
+        return None
+    chosen = [lot.choice(words[kind]) for kind in words if kind in told]
+    return " ".join((*chosen, placed.thing))
+
+
+def _png(values: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(values).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", "utf-8")
+
+
+def _write_lines(path: Path, values: Iterable[Any]) -> None:
+    path.write_text("".join(json.dumps(value) + "\n" for value in values), "utf-8")
+
+
+def _made_from(folder: Path) -> Any:
+    try:
+        return json.loads((folder / MANIFEST).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _flush(root: Path) -> None:
+    """All files reach the disk before their folder gets its name."""
+    for folder, _, names in os.walk(root):
+        for name in (*names, "."):
+            descriptor = os.open(Path(folder) / name, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

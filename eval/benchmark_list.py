@@ -1,4 +1,7 @@
-"""The ten segmentation benchmarks of the paper's Table 1, by the names that --benchmarks takes."""
+"""The ten segmentation benchmarks of the paper's Table 1, by the names that --benchmarks takes.
+
+A folder of one's own is taken as well, if it says what its classes are (`OwnFolder`).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,16 @@ from pathlib import Path
 
 from eval.benchmarks import Benchmark, Description
 from eval.coco_object import CocoObject
-from eval.mask_folders import Ade20k, Cityscapes, CocoStuff, Context, ImageNetS, Voc
+from eval.mask_folders import (
+    OWN,
+    Ade20k,
+    Cityscapes,
+    CocoStuff,
+    Context,
+    ImageNetS,
+    OwnFolder,
+    Voc,
+)
 from parsing.errors import UserError
 
 BENCHMARKS: dict[str, type[Benchmark]] = {
@@ -23,12 +35,35 @@ BENCHMARKS: dict[str, type[Benchmark]] = {
 }
 
 
+def check_name(name: str) -> None:
+    """That a name is a key of `BENCHMARKS`, or a folder that describes itself.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if name in BENCHMARKS or (Path(name) / OWN).is_file():
+        return
+    if Path(name).is_dir():
+        raise UserError(f"the folder {name} holds no {OWN}, which says what its classes are")
+    raise UserError(
+        f"there is no benchmark '{name}': choose from {', '.join(BENCHMARKS)}, or name a folder "
+        f"of your own that holds {OWN}"
+    )
+
+
 def open_benchmark(name: str, root: Path) -> Benchmark:
     """A benchmark, its folder checked.
+
+    Args:
+        name: a key of `BENCHMARKS`, looked for below the root, or a folder that describes itself.
+        root: the folder given with --data.
 
     Raises:
         UserError: no such benchmark, or its folder is missing or half there.
     """
-    if name not in BENCHMARKS:
-        raise UserError(f"there is no benchmark '{name}': choose from {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name](Description.read(name), root)
+    check_name(name)
+    if name in BENCHMARKS:
+        return BENCHMARKS[name](Description.read(name), root)
+    folder = Path(name)
+    about = Description.read_file(folder / OWN, folder.resolve().name)
+    return OwnFolder(about, folder)

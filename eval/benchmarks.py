@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 
 from eval.confusion import IGNORE
-from parsing.errors import UserError
+from parsing.errors import UserError, reason
 
 DATA = Path(__file__).with_name("benchmark_data")
 BACKGROUND = "background"
@@ -62,12 +62,35 @@ class Description:
     @classmethod
     def read(cls, name: str) -> Description:
         """The description of a benchmark in `DATA`."""
-        values: dict[str, Any] = yaml.safe_load((DATA / f"{name}.yaml").read_text("utf-8"))
-        gaps = set(values.pop("raw_gaps", ()))
-        if gaps:
-            numbers = range(len(values["classes"]) + len(gaps))
-            values["raw"] = [number for number in numbers if number not in gaps]
-        return cls(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        return cls.read_file(DATA / f"{name}.yaml", name)
+
+    @classmethod
+    def read_file(cls, path: Path, name: str) -> Description:
+        """The description in a YAML file.
+
+        Raises:
+            UserError: it cannot be read, lacks a field or has one of another kind.
+        """
+        try:
+            values: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+            gaps = set(values.pop("raw_gaps", ()))
+            if gaps:
+                numbers = range(len(values["classes"]) + len(gaps))
+                values["raw"] = [number for number in numbers if number not in gaps]
+            values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            description = cls(name, **values)
+            if not all(isinstance(one, str) and one for one in description.classes):
+                raise ValueError(
+                    "its classes are not all names (quote yes, no, on, off and numbers)"
+                )
+            description.table()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read {path}: {reason(error)}") from error
+        except yaml.YAMLError as error:
+            raise UserError(f"{path} is not YAML: {reason(error)}") from error
+        except (AttributeError, TypeError, ValueError, KeyError, IndexError) as error:
+            raise UserError(f"{path} describes no benchmark: {reason(error)}") from error
+        return description
 
     def table(self, raw: bool = False) -> np.ndarray:
         """From mask value to class: int16 of shape (65536,)."""

@@ -15,6 +15,9 @@ from timm.data import ImageNetInfo
 
 from eval.benchmarks import Benchmark, Description, check_pairs, find_folder, read_mask
 from parsing.errors import UserError
+from training.images import ENDINGS
+
+OWN = "benchmark.yaml"
 
 
 class MaskFolder(Benchmark):
@@ -174,3 +177,18 @@ class ImageNetS(MaskFolder):
             raise ValueError("it has one channel, and two make a class of ImageNet-S")
         red, green = values[..., 0].astype(np.int32), values[..., 1].astype(np.int32)
         return red + 256 * green
+
+
+class OwnFolder(MaskFolder):
+    """Anybody's own: `benchmark.yaml`, in the form of `benchmark_data/`, `images` and `masks`.
+
+    The mask of images/KEY.jpg (or .png ...) is masks/KEY.png.
+    """
+
+    def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
+        folder = find_folder(root, (".",), ("images", "masks"), self.description)
+        return [
+            (image.stem, image, folder / "masks" / f"{image.stem}.png")
+            for image in sorted((folder / "images").iterdir())
+            if image.suffix.lower() in ENDINGS
+        ]

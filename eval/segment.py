@@ -83,8 +83,12 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         dest="runs",
         help="a run's folder; or clip, surgery, maskclip; may be given again",
     )
-    parser.add_argument("--benchmarks", required=True, help="names, divided by commas")
-    parser.add_argument("--data", required=True, help="folder that holds the data sets")
+    parser.add_argument(
+        "--benchmarks", required=True, help="names, or folders of your own, divided by commas"
+    )
+    parser.add_argument(
+        "--data", default=".", help="folder that holds the data sets (default: this one)"
+    )
     parser.add_argument("--out", default=default["out"], help="(default: %(default)s)")
     parser.add_argument("--name", help="of the run in tables (default: its folder's)")
     parser.add_argument("--cache", default=default["cache"], help="folder for embeddings")

@@ -17,7 +17,7 @@ import xxhash
 from PIL import Image
 from tqdm import tqdm
 
-from eval.benchmark_list import BENCHMARKS, open_benchmark
+from eval.benchmark_list import BENCHMARKS, check_name, open_benchmark
 from eval.benchmarks import BadImage, Benchmark
 from eval.class_embeddings import class_embeddings
 from eval.confusion import ConfusionMatrix
@@ -41,7 +41,7 @@ class Settings:
 
     Attributes:
         runs: folders of runs, or baselines of `training.dense.BASELINES`; each is scored on its own.
-        benchmarks: names of `BENCHMARKS`.
+        benchmarks: names of `BENCHMARKS`, or folders that describe themselves.
         data: the folder that holds the data sets.
         inference: see there.
         out: results go to `OUT/NAME/BENCHMARK`.
@@ -73,10 +73,7 @@ class Settings:
         if not self.benchmarks:
             raise UserError(f"no benchmark named: choose from {', '.join(BENCHMARKS)}")
         for name in self.benchmarks:
-            if name not in BENCHMARKS:
-                raise UserError(
-                    f"there is no benchmark '{name}': choose from {', '.join(BENCHMARKS)}"
-                )
+            check_name(name)
             if self.benchmarks.count(name) > 1:
                 raise UserError(f"the benchmark {name} is named twice")
         for flag, value, least in (
@@ -200,10 +197,11 @@ def score(
 def earlier_results(settings: Settings) -> list[Result]:
     """Results of other runs on these benchmarks that stand in `settings.out`."""
     now = {settings.label(run) for run in settings.runs}
+    names = {Path(one).resolve().name for one in settings.benchmarks}
     found = []
     for path in sorted(Path(settings.out).glob(f"*/*/{RESULT}")):
         label, benchmark = path.parts[-3:-1]
-        if label not in now and benchmark in settings.benchmarks:
+        if label not in now and benchmark in names:
             try:
                 found.append(Result.from_json(json.loads(path.read_text("utf-8"))))
             except (ValueError, KeyError, TypeError) as error:

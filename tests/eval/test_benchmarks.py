@@ -12,7 +12,16 @@ from eval.benchmark_list import BENCHMARKS, open_benchmark
 from eval.benchmarks import BadImage, Description
 from eval.confusion import IGNORE
 from parsing.errors import UserError
-from tests.eval.miniatures import KEYS, MINIATURES, SIZE, cityscapes, coco_stuff, save_mask, values
+from tests.eval.miniatures import (
+    KEYS,
+    MINIATURES,
+    SIZE,
+    cityscapes,
+    coco_stuff,
+    save_image,
+    save_mask,
+    values,
+)
 
 CLASSES = {
     "voc": 21, "voc20": 20, "context": 60, "context59": 59, "coco_object": 81, "coco_stuff": 171,
@@ -200,3 +209,56 @@ def test_coco_object_on_real_images(shared):
             smallest = min(range(len(masks)), key=lambda i: instances[i]["area"])
             expected = places[instances[smallest]["category_id"]]
             assert (truth[masks[smallest]] == expected).all()
+
+
+def own_folder(root) -> None:
+    """Somebody's two images with the classes cup and key, and with a background."""
+    for seed, key in enumerate(KEYS):
+        save_image(root / "images" / f"{key}.jpg", seed)
+        save_mask(root / "masks" / f"{key}.png", values(0, 1 + seed, 9))
+    (root / "benchmark.yaml").write_text(
+        "title: Mine\nsource: my desk\nbackground: true\nthreshold: 0.4\n"
+        "ignore: [9]\nfirst: 1\nclasses: [cup, key]\n"
+    )
+
+
+def test_a_folder_that_describes_itself_is_a_benchmark(tmp_path):
+    own_folder(tmp_path / "mine")
+    benchmark = open_benchmark(str(tmp_path / "mine"), tmp_path / "not used")
+    assert (benchmark.description.name, benchmark.description.threshold) == ("mine", 0.4)
+    assert benchmark.class_names == ("background", "cup", "key")
+    assert benchmark.keys == list(KEYS)
+    assert set(np.unique(benchmark.truth(KEYS[0]))) == {0, 1, IGNORE}
+    assert set(np.unique(benchmark.truth(KEYS[1]))) == {0, 2, IGNORE}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("title: [", "is not YAML"),
+        ("", "describes no benchmark"),
+        ("title: Mine\nclasses: [cup]\n", "describes no benchmark: .*missing"),
+        ("title: Mine\nsource: x\nbackground: true\nignore: []\nfirst: 1\nclasses: [cup, no]\n",
+         "not all names"),
+        ("title: Mine\nsource: x\nbackground: true\nignore: []\nfirst: 70000\nclasses: [cup]\n",
+         "describes no benchmark"),
+    ],
+)  # fmt: skip
+def test_a_description_that_is_wrong_is_one_sentence(text, message, tmp_path):
+    own_folder(tmp_path)
+    (tmp_path / "benchmark.yaml").write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        open_benchmark(str(tmp_path), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_description_or_masks_says_so(tmp_path):
+    own_folder(tmp_path)
+    (tmp_path / "masks" / f"{KEYS[1]}.png").unlink()
+    with pytest.raises(UserError, match="1 of 2 masks are missing"):
+        open_benchmark(str(tmp_path), tmp_path)
+    (tmp_path / "benchmark.yaml").unlink()
+    with pytest.raises(UserError, match=r"holds no benchmark\.yaml"):
+        open_benchmark(str(tmp_path), tmp_path)
+    with pytest.raises(UserError, match="there is no benchmark 'nothing'"):
+        open_benchmark("nothing", tmp_path)

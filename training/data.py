@@ -236,9 +236,7 @@ class LabelledImages(Dataset):
                 place = self._places(images[i : i + 1])[0]
             filled[i] = square
         crow, cols = self.labels.rows_torch(self.joined.labels[images])
-        return Batch(
-            torch.from_numpy(filled), self._tokens(images), crow, cols.long(), tried, skipped
-        )
+        return Batch(pixels, self._tokens(images), crow, cols.long(), tried, skipped)
 
     def _places(self, images: np.ndarray) -> list[tuple[int, str, int, int]]:
         rows = self.index[self.joined.images[images]]

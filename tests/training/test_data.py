@@ -16,7 +16,7 @@ from labels.reader import Labels
 from parsing.errors import UserError
 from parsing.storage import Folder
 from training import data as data_module
-from training.augment import Augmentation, random_box
+from training.augment import Augmentation, middle, random_box, resize
 from training.data import LabelledImages, MicroBatches, Order, cached_join, join, make_loader
 from training.images import ImageReader, find_images, index_shard, open_index
 
@@ -199,6 +199,12 @@ def test_workers_give_what_no_workers_give(world, cache, tiny):
         assert all(torch.equal(a, b) for a, b in zip(ours[:4], theirs[:4], strict=True))
 
 
+def test_a_worker_draws_pixels_where_the_trainer_sees_them(world, cache, monkeypatch):
+    """Else they would be copied once more when the batch is sent."""
+    monkeypatch.setattr(data_module, "get_worker_info", lambda: "a worker")
+    assert make_data(world, cache).__getitems__([1, 2]).pixels.is_shared()
+
+
 def test_another_image_takes_the_place_of_one_that_cannot_be_decoded(
     world, cache, tmp_path, pictures
 ):
@@ -214,35 +220,60 @@ def test_another_image_takes_the_place_of_one_that_cannot_be_decoded(
     assert torch.equal(again.pixels[0], batch.pixels[1])  # chosen by the item alone
 
 
+@pytest.fixture
+def crops(monkeypatch) -> list:
+    """Size of what was decoded and box of what was cut out of it, of every image from now on."""
+    taken, crop = [], Image.Image.crop
+
+    def spy(self, box):
+        taken.append((self.size, box))
+        return crop(self, box)
+
+    monkeypatch.setattr(Image.Image, "crop", spy)
+    return taken
+
+
+def jpeg(image: Image.Image) -> bytes:
+    sink = io.BytesIO()
+    image.save(sink, "JPEG", quality=95)
+    return sink.getvalue()
+
+
 @pytest.mark.parametrize("crop", ["random", "center"])
-@pytest.mark.parametrize("factor", [1, 2, 7])
-def test_an_image_decoded_at_a_reduced_scale_looks_as_if_it_were_not(crop, factor, monkeypatch):
+@pytest.mark.parametrize(("factor", "scale"), [(1, 1), (2, 2), (7, 8)])
+def test_an_image_decoded_at_a_reduced_scale_looks_as_if_it_were_not(crop, factor, scale, crops):
     rng = np.random.default_rng(0)
     small = Image.fromarray(rng.integers(0, 255, (24, 32, 3), dtype=np.uint8))
-    large = small.resize((64 * factor, 48 * factor), Image.Resampling.BICUBIC)
-    sink = io.BytesIO()
-    large.save(sink, "JPEG", quality=95)
-    augment = Augmentation(size=32, crop=crop, min_scale=0.5)
-    ours = augment(sink.getvalue(), 7).astype(int)
-    monkeypatch.setattr(Image.Image, "draft", lambda *_: None)
-    monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.draft", lambda *_: None)
-    whole = augment(sink.getvalue(), 7).astype(int)
-    assert np.abs(ours - whole).mean() < 6
+    width, height = 64 * factor, 48 * factor
+    content = jpeg(small.resize((width, height), Image.Resampling.BICUBIC))
+    ours = Augmentation(size=32, crop=crop, min_scale=0.5)(content, 7)
+    [(decoded, box)] = crops
+    assert decoded == (width // scale, height // scale)
+    left, top, wide, high = (
+        random_box(width, height, 0.5, random.Random(7))
+        if crop == "random"
+        else middle(width, height)
+    )
+    taken = np.multiply(box, scale)
+    assert np.abs(taken - (left, top, left + wide, top + high)).max() <= scale / 2
+    whole = Image.open(io.BytesIO(content)).resize(
+        (32, 32), Image.Resampling.BICUBIC, box=tuple(taken)
+    )
+    assert np.abs(ours.astype(int) - np.asarray(whole).astype(int)).mean() < 6
 
 
-def test_a_large_jpeg_is_decoded_at_a_reduced_scale(monkeypatch):
-    sink = io.BytesIO()
-    Image.new("RGB", (1600, 1200)).save(sink, "JPEG")
-    decoded = []
-    resize = Image.Image.resize
+def test_a_large_jpeg_is_decoded_at_a_reduced_scale(crops):
+    Augmentation(size=224, crop="center")(jpeg(Image.new("RGB", (1600, 1200))), 0)
+    assert crops == [((400, 300), (50, 0, 350, 300))]
 
-    def spy(self, *args, **kwargs):
-        decoded.append(self.size)
-        return resize(self, *args, **kwargs)
 
-    monkeypatch.setattr(Image.Image, "resize", spy)
-    Augmentation(size=224, crop="center")(sink.getvalue(), 0)
-    assert decoded[0] == (400, 300)
+@pytest.mark.parametrize(("height", "width"), [(375, 500), (300, 60), (90, 100), (1, 1), (1, 700)])
+def test_images_are_resized_as_pillow_does_it(height, width):
+    # Greys that no overshoot takes out of [0, 255], where the two clip at different times.
+    noise = np.random.default_rng(0).integers(60, 190, (height, width, 3), np.uint8)
+    ours = resize(noise, 64).astype(int)
+    theirs = Image.fromarray(noise).resize((64, 64), Image.Resampling.BICUBIC)
+    assert np.abs(ours - np.asarray(theirs).astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])

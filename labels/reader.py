@@ -42,7 +42,7 @@ class Labels:
     """N images by T tags, binary and sparse. Safe to share between threads, to fork and to pickle.
 
     Keys are found through their 64-bit xxh3 hashes: for 12 million images the chance that any two
-    of them collide is 4e-6. Of several rows with one key the first is found.
+    of them collide is 4e-6. Of several rows with one key the first is found, by `matches` all.
 
     Args:
         path: a label file made by `labels/build_vocab.py`, on a disk that can be mapped.
@@ -122,6 +122,21 @@ class Labels:
         at = np.searchsorted(self._hashes, wanted)
         at[at == len(self)] = 0
         return np.where(self._hashes[at] == wanted, self._rows[at], -1).astype(np.int64)
+
+    def matches(self, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """All rows of many keys, for images with several captions.
+
+        Returns:
+            Two int64 arrays of one length: which of the keys, ascending, and a row that has it,
+            ascending for each key. An unknown key is in neither.
+        """
+        wanted = _hash([key.encode() for key in keys])
+        first = np.searchsorted(self._hashes, wanted, "left")
+        found = np.searchsorted(self._hashes, wanted, "right") - first
+        which = np.repeat(np.arange(len(keys)), found)
+        before = np.cumsum(found) - found
+        at = first[which] + np.arange(len(which)) - before[which]
+        return which, self._rows[at].astype(np.int64)
 
     def rows(self, positions: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The CSR arrays of a batch of B rows, in the order given.

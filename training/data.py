@@ -61,7 +61,7 @@ class Batch(NamedTuple):
 
 
 class Join(NamedTuple):
-    """Which image has which labels.
+    """Which image has which labels: n pairs, several of one image where its key has several captions.
 
     Attributes:
         images: int64 of shape (n,): rows of the index, ascending.
@@ -92,17 +92,16 @@ def join(index, files: ImageFiles, labels: Labels, field: str | None = None) -> 
     for start in range(0, len(index), _ROWS):
         part = arrow[start : start + _ROWS]
         if field is not None:
-            positions = labels.positions([key or "" for key in part["field"].to_pylist()])
+            which, positions = labels.matches([key or "" for key in part["field"].to_pylist()])
         else:
             owners, names = part["file"].to_pylist(), part["name"].to_pylist()
             tried = NAMINGS if naming is None else (naming,)
-            found = {n: labels.positions(keys_by(n, files, owners, names)) for n in tried}
-            best = max(found, key=lambda n: np.count_nonzero(found[n] >= 0))
-            positions = found[best]
-            naming = best if (positions >= 0).any() else naming
-        kept = np.flatnonzero(positions >= 0)
-        images.append(start + kept)
-        rows.append(positions[kept])
+            found = {n: labels.matches(keys_by(n, files, owners, names)) for n in tried}
+            best = max(found, key=lambda n: len(np.unique(found[n][0])))
+            which, positions = found[best]
+            naming = best if len(which) else naming
+        images.append(start + which)
+        rows.append(positions)
     joined = Join(*(np.concatenate([np.empty(0, np.int64), *parts]) for parts in (images, rows)))
     if not len(joined.images):
         ours = index[0]["field" if field else "name"] if len(index) else "nothing"
@@ -124,7 +123,7 @@ def cached_join(index, files: ImageFiles, labels: Labels, field: str | None, cac
         about.st_size,
     )
     digest = xxhash.xxh3_128_hexdigest("|".join(map(str, (*parts, field))).encode())
-    name = f"join-{digest}.npy"
+    name = f"pairs-{digest}.npy"
     if not cache.exists(name):
         buffer = io.BytesIO()
         np.save(buffer, np.stack(join(index, files, labels, field)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -138,9 +139,11 @@ def _find(settings: Settings, labels: Labels):
         )
     index = open_index(files, settings.key_field, cache)
     joined = cached_join(index, files, labels, settings.key_field, cache)
+    images = len(np.unique(joined.images))
+    several = "" if images == len(joined.images) else f", {len(joined.images):,} captions together"
     say(
-        f"{len(joined.images):,} of {len(index):,} images have one of the {len(labels):,} rows of "
-        f"labels, over {labels.num_tags:,} tags"
+        f"{images:,} of {len(index):,} images have one of the {len(labels):,} rows of labels"
+        f"{several}, over {labels.num_tags:,} tags"
     )
     tagged = labels.indptr[joined.labels + 1] > labels.indptr[joined.labels]
     if not tagged.any():

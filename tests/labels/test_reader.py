@@ -109,6 +109,15 @@ def test_of_two_rows_with_one_key_the_first_is_found(tmp_path, write_labels):
     assert labels.row(2).tolist() == [2]
 
 
+def test_all_rows_of_a_key_are_found(tmp_path, write_labels):
+    rows = [("a", "", [0]), ("b", "", [1]), ("a", "", [2]), ("c", "", []), ("a", "", [1])]
+    labels = Labels(write_labels(tmp_path / "x.parquet", rows))
+    which, found = labels.matches(["b", "z", "a", "c", "a"])
+    assert which.tolist() == [0, 2, 2, 2, 3, 4, 4, 4]
+    assert found.tolist() == [1, 0, 2, 4, 3, 0, 2, 4]
+    assert [len(part) for part in labels.matches([])] == [0, 0]
+
+
 def test_a_rewritten_label_file_is_noticed(tmp_path, write_labels):
     path = write_labels(tmp_path / "x.parquet", ROWS)
     assert Labels(path)["a"].tolist() == [0, 2]

@@ -8,11 +8,14 @@ import tarfile
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
 
+from labels.label_file import LABELS, LabelWriter
 from labels.reader import Labels
+from labels.vocabulary import OBJECT, Vocabulary
 from parsing.errors import UserError
 from parsing.storage import Folder
 from training import data as data_module
@@ -97,6 +100,22 @@ def test_labels_are_joined_by_a_field_of_the_json(world, tmp_path, cache, pictur
     files = find_images(str(world.shards))
     joined = join(open_index(files, "url", cache), files, labels, "url")
     assert labels.keys(joined.labels) == list(texts)
+
+
+def test_an_image_with_several_captions_is_several_items(world, tmp_path, cache, pictures):
+    vocabulary = Vocabulary(["ball"], [OBJECT], np.array([64]), 64)
+    rows = [
+        {"key": key, "caption": f"{text}{again}", "tag_ids": [0]}
+        for key, (text, _) in pictures.items()
+        for again in ("", " again")
+    ]
+    with LabelWriter(tmp_path / "x.parquet", vocabulary) as writer:
+        writer.write(pa.Table.from_pylist(rows, schema=LABELS))
+    labels = Labels(tmp_path / "x.parquet")
+    files = find_images(str(world.folder))
+    joined = join(open_index(files, None, cache), files, labels)
+    assert joined.images.tolist() == [image for image in range(32) for _ in range(2)]
+    assert labels.captions(joined.labels) == [row["caption"] for row in rows]
 
 
 def test_images_without_labels_are_left_out_and_the_join_is_kept(

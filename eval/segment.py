@@ -40,6 +40,7 @@ def add_inference_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("inference")
     helps = {
         "clip_weight": "weight of CLIP's own map, Eq. 7; 0 leaves it out",
+        "blend": "what Eq. 7 is of: similarity (the paper) or probability (its authors' code)",
         "probability": "Eq. 8: softmax or sigmoid",
         "scale": "of Eq. 8 (default: 30 for softmax, 10 for sigmoid)",
         "bias": "of Eq. 8's sigmoid form",

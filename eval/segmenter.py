@@ -5,7 +5,9 @@
     Eq. 8       p = softmax over classes of (scale * s), or sigmoid(scale * s + bias) of each
                 background where no p reaches the threshold
 
-p is made per patch and upsampled; windows are averaged.
+p is made per patch and upsampled; windows are averaged. s_CLIP is the frozen encoder's own answer along
+the path that the run was trained on, which is `surgery` by default. The authors' code takes Eq. 7 of the
+two p instead of the two s; `Inference.blend` has both.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from training.dense import Dense
 from training.model import normalise
 
 SOFTMAX, SIGMOID = "softmax", "sigmoid"
+SIMILARITY, PROBABILITY = "similarity", "probability"  # what Eq. 7 blends
 SCALES = {SOFTMAX: 30.0, SIGMOID: 10.0}  # those of the released code
 THRESHOLDS = {SIGMOID: 0.4}  # softmax's depends on the number of classes, so on the benchmark
 LONGEST = 2048  # pixels of the longer side, whatever the shorter one becomes
@@ -40,6 +43,8 @@ class Inference:
 
     Attributes:
         clip_weight: w of Eq. 7; 0 leaves CLIP's own map out, 1 is exactly CLIP.
+        blend: what Eq. 7 is of: `similarity`, as the paper writes it, or `probability`, as its authors'
+            code does.
         probability: `softmax` or `sigmoid`, Eq. 8.
         scale: of Eq. 8; None takes that of `SCALES`.
         bias: of Eq. 8's sigmoid form; softmax has none.
@@ -53,6 +58,7 @@ class Inference:
     """
 
     clip_weight: float = 0.3
+    blend: str = SIMILARITY
     probability: str = SOFTMAX
     scale: float | None = None
     bias: float = -2.5
@@ -68,6 +74,7 @@ class Inference:
         if not 0 <= self.clip_weight <= 1:
             raise UserError(f"--clip-weight is between 0 and 1, not {self.clip_weight}")
         for flag, value, known in (
+            ("--blend", self.blend, (SIMILARITY, PROBABILITY)),
             ("--probability", self.probability, (SOFTMAX, SIGMOID)),
             ("--templates", self.templates, tuple(TEMPLATES)),
         ):
@@ -148,7 +155,7 @@ class Segmenter:
 
     def probabilities(self, image: Image.Image) -> np.ndarray:
         """Eq. 8 of every pixel and class: float32 of shape (n, height, width)."""
-        return self._maps(image, lambda part: self.probabilities_of(self._similarity(part)))
+        return self._maps(image, self._probability)
 
     def _maps(self, image: Image.Image, of: Callable[[Tensor], Tensor]) -> np.ndarray:
         windows, tensor = self._prepare(image)
@@ -156,14 +163,6 @@ class Segmenter:
         width, height = image.size
         joined = windows.join(maps)
         return torch.cat([v for _, v in windows.pixels(joined, height, width)], 1).cpu().numpy()
-
-    def probabilities_of(self, similarity: Tensor) -> Tensor:
-        """Eq. 8, over classes in the second direction: (B, n, ...) to the same shape."""
-        inference = self.inference
-        logits = similarity * (inference.scale or SCALES[inference.probability])
-        if inference.probability == SOFTMAX:
-            return logits.softmax(1)
-        return torch.sigmoid(logits + inference.bias)
 
     def _prepare(self, image: Image.Image) -> tuple[Windows, Tensor]:
         """The resized image, normalised, of shape (3, h, w), and its windows."""
@@ -189,9 +188,7 @@ class Segmenter:
             cut = torch.cat(
                 [windows.cut(tensor) for windows, tensor in map(prepared.__getitem__, indices)]
             )
-            maps = torch.cat(
-                [self.probabilities_of(self._similarity(part)) for part in self._batches(cut)]
-            )
+            maps = torch.cat([self._probability(part) for part in self._batches(cut)])
             sizes = [len(prepared[index][0]) for index in indices]
             found |= dict(zip(indices, maps.split(sizes), strict=True))
         return [found[index] for index in range(len(prepared))]
@@ -199,18 +196,37 @@ class Segmenter:
     def _batches(self, windows: Tensor) -> Iterator[Tensor]:
         return iter(windows.split(self.inference.batch))
 
-    @torch.no_grad()
     def _similarity(self, windows: Tensor) -> Tensor:
         """Eq. 7 for windows (B, 3, H, W): float32 of shape (B, n, h, w)."""
-        weight = self.inference.clip_weight
+        trained, clip = self._features(windows)
+        # Features are blended, not their maps, as cosines with one embedding are linear in them.
+        return self._cosines(torch.lerp(trained, clip, self.inference.clip_weight))
+
+    def _probability(self, windows: Tensor) -> Tensor:
+        """Eq. 7 and 8 for windows (B, 3, H, W): float32 of shape (B, n, h, w)."""
+        if self.inference.blend == SIMILARITY:
+            return self._eq8(self._similarity(windows))
+        trained, clip = (self._eq8(self._cosines(one)) for one in self._features(windows))
+        return torch.lerp(trained, clip, self.inference.clip_weight)
+
+    @torch.no_grad()
+    def _features(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """The trained and CLIP's own, unit length, float32 of shape (B, h, w, D)."""
         with torch.autocast(windows.device.type, torch.float16, windows.device.type == "cuda"):
             trained, clip = self.dense.both(windows)
-        # Features are blended, not their maps, as cosines with one embedding are linear in them.
-        if weight == 1 or self.dense.head is None:
-            features = clip
-        else:
-            features = trained if weight == 0 else torch.lerp(trained, clip, weight)
-        return (features.float() @ self.classes.T).permute(0, 3, 1, 2)
+        return trained.float(), clip.float()
+
+    def _cosines(self, features: Tensor) -> Tensor:
+        """With each class: (B, h, w, D) to (B, n, h, w)."""
+        return (features @ self.classes.T).permute(0, 3, 1, 2)
+
+    def _eq8(self, similarity: Tensor) -> Tensor:
+        """Over classes in the second direction: (B, n, ...) to the same shape."""
+        inference = self.inference
+        logits = similarity * (inference.scale or SCALES[inference.probability])
+        if inference.probability == SOFTMAX:
+            return logits.softmax(1)
+        return torch.sigmoid(logits + inference.bias)
 
     def _labels(
         self, windows: Windows, maps: Tensor, tensor: Tensor, size: tuple[int, int]

@@ -33,14 +33,22 @@ def segmenter(dense, background: float | None = None, **changes) -> Segmenter:
     return Segmenter(dense, embeddings, Inference(**(SMALL | changes)), background)
 
 
-def by_definition(dense, image, weight=0.3, scale=30.0, bias=None, threshold=None) -> np.ndarray:
+def by_definition(
+    dense, image, weight=0.3, scale=30.0, bias=None, threshold=None, blend="similarity"
+) -> np.ndarray:
     """One window that is the whole image; every step apart."""
     embeddings = class_embeddings(dense, NAMES)
     pixels = torch.from_numpy(np.array(image))[None]
     trained, clip = dense.both(normalise(pixels, dense.mean, dense.std))
-    similarity = (1 - weight) * trained @ embeddings.T + weight * clip @ embeddings.T
-    logits = scale * similarity.permute(0, 3, 1, 2)
-    p = logits.softmax(1) if bias is None else (logits + bias).sigmoid()
+
+    def eq8(similarity):
+        logits = scale * similarity.permute(0, 3, 1, 2)
+        return logits.softmax(1) if bias is None else (logits + bias).sigmoid()
+
+    if blend == "similarity":
+        p = eq8((1 - weight) * trained @ embeddings.T + weight * clip @ embeddings.T)
+    else:
+        p = (1 - weight) * eq8(trained @ embeddings.T) + weight * eq8(clip @ embeddings.T)
     p = F.interpolate(p, size=image.size[::-1], mode="bilinear", align_corners=False)[0]
     best, index = p.max(0)
     if threshold is not None:
@@ -82,10 +90,26 @@ def test_the_sigmoid_form_asks_each_class_alone(trained):
     assert 0 < (found == 0).mean() < 1
 
 
+@pytest.mark.parametrize("probability", ["softmax", "sigmoid"])
+def test_eq_7_may_blend_probabilities_as_the_released_code_does(trained, probability):
+    image = picture(32, 32, 1)
+    form = {"softmax": {"scale": 30.0}, "sigmoid": {"scale": 10.0, "bias": -2.5}}[probability]
+    changes = {"clip_weight": 0.5, "probability": probability}
+    after, before = (
+        segmenter(trained, blend=blend, **changes) for blend in ("probability", "similarity")
+    )
+    expected = by_definition(trained, image, 0.5, blend="probability", **form)
+    assert (after.label_maps([image])[0] == expected).mean() > 0.999
+    assert np.abs(after.probabilities(image) - before.probabilities(image)).max() > 1e-4
+
+
+@pytest.mark.parametrize("blend", ["similarity", "probability"])
 @pytest.mark.parametrize("pamr", [False, True])
-def test_weight_1_is_exactly_clip(trained, surgery, pamr):
-    ours = segmenter(trained, clip_weight=1.0, pamr=pamr)
+def test_weight_1_is_exactly_clip(trained, surgery, pamr, blend):
+    ours = segmenter(trained, clip_weight=1.0, pamr=pamr, blend=blend)
     clips = segmenter(surgery, pamr=pamr)
+    for image in images():
+        np.testing.assert_array_equal(ours.probabilities(image), clips.probabilities(image))
     for image in images():
         np.testing.assert_array_equal(ours.similarities(image), clips.similarities(image))
     for a, b in zip(ours.label_maps(images()), clips.label_maps(images()), strict=True):
@@ -171,6 +195,7 @@ def test_one_template_is_the_embedding_of_its_sentence(trained):
     ("changes", "message"),
     [
         ({"clip_weight": 1.5}, "--clip-weight is between 0 and 1"),
+        ({"blend": "logits"}, "--blend is one of similarity, probability"),
         ({"probability": "tanh"}, "--probability is one of softmax, sigmoid"),
         ({"templates": "x"}, "--templates is one of"),
         ({"scale": 0.0}, "--scale is above 0"),

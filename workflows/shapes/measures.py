@@ -1,0 +1,184 @@
+"""How well a CLIP knows the small world: it names, it tells captions apart, its patches segment."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from eval.class_embeddings import class_embeddings
+from eval.confusion import ConfusionMatrix
+from training.clip import Clip
+from training.dense import Dense
+from training.model import normalise
+from training.surgery import MASKCLIP, NONE, SURGERY, ImagePath, image_tokens, plain_features
+from workflows.shapes.dataset import samples
+from workflows.shapes.drawing import Painter
+from workflows.shapes.world import NAMES, Choice, Scene, draw_scene
+
+SCALES = (5.0, 10.0, 20.0, 40.0)  # of Eq. 8
+THRESHOLDS = tuple(np.arange(0.1, 0.96, 0.05).round(2).tolist())
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """How patches segment along one path.
+
+    Attributes:
+        path: `none`, `maskclip` or `surgery`, with the depth.
+        miou: percent, over background and all things, at the best scale and threshold; these were
+            chosen on other scenes than are counted.
+        things: percent, mean IoU of the things alone.
+        scale, threshold: of Eq. 8.
+    """
+
+    path: str
+    miou: float
+    things: float
+    scale: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Figures over held-out scenes, in percent.
+
+    Attributes:
+        naming: scenes with one thing that "a photo of a {thing}" names, of 14.
+        naming_in_scene: scenes with one to four things in which the most similar name is one of them.
+        retrieval: captions and pictures that find each other among `scenes`, mean of both directions.
+        background: mIoU of calling everything background.
+        segmented: one for each path.
+        scenes: how many of each kind.
+    """
+
+    naming: float
+    naming_in_scene: float
+    retrieval: float
+    background: float
+    segmented: tuple[Segmented, ...]
+    scenes: int
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+
+def measure(clip: Clip, scenes: int = 300, seed: int = 0) -> Measures:
+    """Measures a CLIP on scenes that no training shows (their seeds are others).
+
+    Args:
+        clip: the model.
+        scenes: how many of each kind.
+        seed: the data set's.
+    """
+    painter = Painter(clip.image_size)
+    held_out = list(samples("held-out", scenes, seed))
+    lot = random.Random(f"{seed} alone")
+    alone = [draw_scene(lot, Choice(counts=(1,))) for _ in range(scenes)]
+    tuning = [one.scene for one in samples("tuning", scenes, seed)]
+    names = class_embeddings(Dense("clip", clip), NAMES)
+
+    single, _ = _draw(painter, alone)
+    several, truth = _draw(painter, [one.scene for one in held_out])
+    others, others_truth = _draw(painter, tuning)
+    texts = clip.encode_texts([one.caption.text for one in held_out])
+    pictures = embed(clip, several)
+    match = (pictures @ texts.T).cpu()
+    here = torch.arange(scenes)
+    found = [(match.argmax(way) == here).float().mean().item() for way in (0, 1)]
+    said = (embed(clip, single) @ names.T).argmax(1).tolist()
+    said_in = (pictures @ names.T).argmax(1).tolist()
+
+    depths = range(1, len(clip.visual.transformer.resblocks) + 1)
+    paths = [ImagePath(NONE), ImagePath(MASKCLIP), *(ImagePath(SURGERY, one) for one in depths)]
+    segmented = []
+    for path in paths:
+        scale, threshold = _best(_maps(clip, others, path, names), others_truth)
+        matrix = _count(_maps(clip, several, path, names), truth, scale, threshold)
+        name = path.mode + (f" {path.depth}" if path.mode == SURGERY else "")
+        iou = matrix.iou
+        segmented.append(
+            Segmented(name, 100 * float(np.nanmean(iou)), 100 * float(np.nanmean(iou[1:])), scale,
+                      threshold)
+        )  # fmt: skip
+    nothing = ConfusionMatrix(len(NAMES) + 1)
+    nothing.add(truth, np.zeros_like(truth))
+    return Measures(
+        naming=_percent(NAMES[i] == s.placed[0].thing for i, s in zip(said, alone, strict=True)),
+        naming_in_scene=_percent(
+            NAMES[i] in {p.thing for p in one.scene.placed}
+            for i, one in zip(said_in, held_out, strict=True)
+        ),
+        retrieval=100 * sum(found) / 2,
+        background=100 * float(nothing.miou),
+        segmented=tuple(segmented),
+        scenes=scenes,
+    )
+
+
+@torch.no_grad()
+def embed(clip: Clip, pictures: Tensor) -> Tensor:
+    """Unit-length embeddings of pictures, uint8 (n, side, side, 3), by the class token: (n, D)."""
+    parts = [
+        F.normalize(clip.model.encode_image(normalise(part, clip.mean, clip.std)).float(), dim=-1)
+        for part in pictures.split(_BATCH)
+    ]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def _maps(clip: Clip, pictures: Tensor, path: ImagePath, names: Tensor) -> Tensor:
+    """Cosines of patches and names, (n, classes, h, w)."""
+    found = []
+    for part in pictures.split(_BATCH):
+        tokens = image_tokens(clip.visual, normalise(part, clip.mean, clip.std), path, False)
+        features = F.normalize(plain_features(clip.visual, tokens.patches).float(), dim=-1)
+        found.append((features @ names.T).transpose(1, 2).unflatten(2, tokens.grid))
+    return torch.cat(found)
+
+
+def _best(maps: Tensor, truth: np.ndarray) -> tuple[float, float]:
+    best, where = -1.0, (SCALES[0], THRESHOLDS[0])
+    for scale in SCALES:
+        confidence, label = _upsampled(maps, scale, truth.shape[-1])
+        for threshold in THRESHOLDS:
+            matrix = ConfusionMatrix(len(NAMES) + 1)
+            matrix.add(truth, np.where(confidence < threshold, 0, label + 1).astype(np.int16))
+            if matrix.miou > best:
+                best, where = float(matrix.miou), (scale, threshold)
+    return where
+
+
+def _count(maps: Tensor, truth: np.ndarray, scale: float, threshold: float) -> ConfusionMatrix:
+    confidence, label = _upsampled(maps, scale, truth.shape[-1])
+    matrix = ConfusionMatrix(len(NAMES) + 1)
+    matrix.add(truth, np.where(confidence < threshold, 0, label + 1).astype(np.int16))
+    return matrix
+
+
+def _upsampled(maps: Tensor, scale: float, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Eq. 8 per patch, then upsampled, as the evaluator does: the best probability and its class."""
+    full = F.interpolate((maps * scale).softmax(1), size=side, mode="bilinear", align_corners=False)
+    confidence, label = full.max(1)
+    return confidence.numpy(), label.numpy()
+
+
+def _draw(painter: Painter, scenes: Sequence[Scene]) -> tuple[Tensor, np.ndarray]:
+    """Pictures, and the class of every pixel: int16 (n, side, side)."""
+    pictures, truths = [], []
+    for scene in scenes:
+        picture, owner = painter.draw(scene)
+        pictures.append(picture)
+        classes = [0, *(1 + NAMES.index(one.thing) for one in scene.placed)]
+        truths.append(np.array(classes, np.int16)[owner])
+    return torch.from_numpy(np.stack(pictures)), np.stack(truths)
+
+
+def _percent(truths) -> float:
+    return 100 * float(np.mean(list(truths)))

@@ -8,6 +8,7 @@ from statistics import mean
 from parsing.captions import Selection, unique_captions
 from parsing.errors import UserError
 from parsing.llm_parser import LLMConfig
+from parsing.models import Model
 from parsing.parser import ParserConfig
 from parsing.progress import duration
 from parsing.prompt import PromptTokens
@@ -75,7 +76,7 @@ def _estimate(config: LLMConfig, tokens: PromptTokens, head: list[str], total: i
         f"{own:.1f} prompt tokens a caption beside the shared ones, {total * own / 1e6:,.2f} M in all",
         f"about {out:.0f} tokens out a caption (as in the prompt's examples)",
     ]
-    weights = _weights(config)
+    weights = count_weights(config.model)
     if weights is None:
         return [*lines, "no estimate of time: the model's size is not known here"]
     devices = config.model.tensor_parallel
@@ -92,15 +93,16 @@ def _estimate(config: LLMConfig, tokens: PromptTokens, head: list[str], total: i
     return lines
 
 
-def _weights(config: LLMConfig) -> float | None:
-    """Number of weights, counted on an empty model: nothing is loaded."""
+def count_weights(model: Model) -> float | None:
+    """Number of weights, counted on an empty model: nothing is loaded. None for a model that
+    transformers doesn't know; it may run all the same."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        settings = AutoConfig.from_pretrained(config.model.folder(), revision=config.model.revision)
+        settings = AutoConfig.from_pretrained(model.folder(), revision=model.revision)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(settings)
-    except (OSError, ValueError):  # a model that transformers doesn't know may run all the same
+            empty = AutoModelForCausalLM.from_config(settings)
+    except (OSError, ValueError):
         return None
-    return float(sum(p.numel() for p in model.parameters()))
+    return float(sum(p.numel() for p in empty.parameters()))

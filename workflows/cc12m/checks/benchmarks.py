@@ -1,0 +1,33 @@
+"""Benchmarks: each folder has what its reader in `eval` asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from eval.benchmark_list import BENCHMARKS, open_benchmark
+from eval.referring import SPLITS, ReferringSet
+from parsing.errors import UserError
+from workflows.cc12m.checks.finding import FAILED, OK, Finding
+
+ALL = "all"
+
+
+def check_benchmarks(names: Sequence[str], root: Path) -> Iterator[Finding]:
+    """Opens benchmarks as eval/segment.py does; `all` names the ten."""
+    for name in BENCHMARKS if list(names) == [ALL] else names:
+        yield _opened(name, lambda name=name: open_benchmark(name, root), "images")
+
+
+def check_referring(root: Path) -> Iterator[Finding]:
+    """Opens every split of RefCOCO, RefCOCO+ and RefCOCOg as eval/refer.py does."""
+    for name in SPLITS:
+        yield _opened(name, lambda name=name: ReferringSet(name, root), "expressions")
+
+
+def _opened(name: str, open_it, what: str) -> Finding:
+    try:
+        opened = open_it()
+    except UserError as error:
+        return Finding(name, FAILED, str(error))
+    return Finding(name, OK, f"{len(opened):,} {what}")

@@ -1,0 +1,99 @@
+"""One command of a recipe from start to end: seconds, memory of all its processes, files it leaves."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+LOOK_SECONDS = 0.5  # between two looks at the processes' memory
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a command took.
+
+    Attributes:
+        name: for people.
+        seconds: wall clock.
+        driver_gb: peak of the command's own process, GB of resident memory.
+        tree_gb: peak of it and all its descendants together, GB; a page that several of them
+            share counts once (the sum of their proportional set sizes).
+        files, gb: how many files it left and their size.
+        said: its output.
+    """
+
+    name: str
+    seconds: float
+    driver_gb: float
+    tree_gb: float
+    files: int
+    gb: float
+    said: str
+
+
+class StageFailed(Exception):
+    """A command ended with another status than 0; `str(error)` is what it said last."""
+
+
+def watch(name: str, command: Sequence[str], leaves: Path, cwd: Path) -> Stage:
+    """Runs a command and watches it.
+
+    Args:
+        command: program and arguments.
+        leaves: the folder, or the beginning of the path of the files, that it writes.
+        cwd: where it runs.
+
+    Raises:
+        StageFailed: it does not end with status 0.
+    """
+    began = time.monotonic()
+    driver = tree = 0
+    with subprocess.Popen(
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            while True:
+                try:
+                    said, _ = process.communicate(timeout=LOOK_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    own, all_of_them = _memory(process.pid)
+                    driver, tree = max(driver, own), max(tree, all_of_them)
+        except BaseException:
+            process.terminate()  # parsing/run.py ends its own Ray then
+            raise
+    seconds = time.monotonic() - began
+    if process.returncode:
+        last = said.strip().splitlines()[-1:] or [f"it ended with status {process.returncode}"]
+        raise StageFailed(f"{name}: {last[0]}")
+    files, size = left(leaves)
+    return Stage(name, seconds, driver / 1e9, tree / 1e9, files, size / 1e9, said)
+
+
+def left(place: Path) -> tuple[int, int]:
+    """Files and bytes in a folder, or of the files whose paths begin so."""
+    found = place.rglob("*") if place.is_dir() else place.parent.glob(f"{place.name}*")
+    sizes = [path.stat().st_size for path in found if path.is_file()]
+    return len(sizes), sum(sizes)
+
+
+def _memory(pid: int) -> tuple[int, int]:
+    """Bytes of resident memory of one process, and of it with its descendants."""
+    try:
+        parent = psutil.Process(pid)
+        own = parent.memory_info().rss
+        family = [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0, 0
+    total = 0
+    for each in family:
+        try:
+            total += each.memory_full_info().pss
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return own, total

@@ -2,7 +2,8 @@
 
     python eval/refer.py --run data/runs/tagalign --benchmarks refcoco_val,refcoco+_testA --data ~/data/refer
 
-A pixel belongs to an expression where Eq. 8's sigmoid form reaches the threshold.
+A pixel belongs to an expression where Eq. 8's sigmoid form reaches the threshold; or, with
+`--rule relative`, where the similarity does that is scaled to [0, 1] in each image.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if __name__ == "__main__":
 
 from eval.paper import REFERRING, paper_rows
 from eval.referring import SPLITS, ReferringSet
-from eval.referring_scores import MeanAndOverall, score
+from eval.referring_scores import ABSOLUTE, RULES, MeanAndOverall, score
 from eval.segment import add_inference_flags, add_model_flags, inference_of
 from eval.segmentation import fingerprint
 from eval.segmentation_report import percent, table
@@ -43,6 +44,7 @@ class Settings:
         benchmarks: keys of `SPLITS`.
         data: a folder in the layout of REFER.
         inference: of probability `sigmoid`, without PAMR.
+        rule: from similarities to a mask, a key of `RULES`.
         out: results go to `OUT/NAME/BENCHMARK`, in a folder that all ranks share.
         name: the run's in tables and folders; None takes the run's own.
         cache: a folder for the expressions' embeddings.
@@ -55,6 +57,7 @@ class Settings:
     benchmarks: tuple[str, ...]
     data: str
     inference: Inference = field(default_factory=lambda: Inference(probability=SIGMOID))
+    rule: str = ABSOLUTE
     out: str = "data/eval"
     name: str | None = None
     cache: str = "data/cache"
@@ -72,6 +75,8 @@ class Settings:
                 raise UserError(f"there is no benchmark '{name}': choose from {', '.join(SPLITS)}")
             if self.benchmarks.count(name) > 1:
                 raise UserError(f"the benchmark {name} is named twice")
+        if self.rule not in RULES:
+            raise UserError(f"--rule is one of {', '.join(RULES)}, not '{self.rule}'")
         if self.inference.probability != SIGMOID:
             raise UserError("one expression has no rivals for a softmax: --probability is sigmoid")
         if self.inference.pamr:
@@ -112,12 +117,22 @@ def refer(settings: Settings) -> dict[str, MeanAndOverall]:
                 "model": dense.encoder.name,
                 "fingerprint": fingerprint(dense),
                 "inference": settings.inference.to_json(),
+                "rule": settings.rule,
                 "limit": settings.limit,
             }
             folder = Folder(settings.out).sub(settings.label).sub(one.name)
             cache = Folder(settings.cache)
-            result = score(dense, one, settings.inference, folder, values, settings.limit,
-                           settings.overwrite, cache)  # fmt: skip
+            result = score(
+                dense,
+                one,
+                settings.inference,
+                settings.rule,
+                folder,
+                values,
+                settings.limit,
+                settings.overwrite,
+                cache,
+            )
             if rank() == 0:
                 folder.write_json(RESULT, {"run": settings.label} | result.to_json() | values)
             found[one.name] = result
@@ -158,6 +173,12 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     parser.add_argument("--cache", default=Settings.cache, help="folder for embeddings")
     parser.add_argument("--limit", type=int, help="only the first images of each benchmark")
     parser.add_argument("--overwrite", action="store_true", help="lose results of other settings")
+    parser.add_argument(
+        "--rule",
+        default=Settings.rule,
+        help="absolute: a pixel is of the mask where the sigmoid reaches --threshold (0.4); relative: "
+        "where the similarity, from 0 to 1 in each image, does (0.5) (default: %(default)s)",
+    )
     add_model_flags(parser)
     add_inference_flags(parser)
     parser.set_defaults(probability=SIGMOID)

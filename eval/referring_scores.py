@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from eval.benchmarks import BadImage, open_image
@@ -18,6 +19,9 @@ from eval.segmenter import Inference, Segmenter
 from parsing.storage import Folder
 from training.dense import Dense
 from training.distributed import from_all_ranks, rank, world_size
+
+ABSOLUTE, RELATIVE = "absolute", "relative"
+RULES = {ABSOLUTE: 0.4, RELATIVE: 0.5}  # which pixels an expression means, and the usual threshold
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,33 @@ def figures(counts: np.ndarray, bad: list[tuple[str, str]], partial: bool) -> Me
     return MeanAndOverall(mean, float(both.sum() / either.sum()), len(counts), bad, partial)
 
 
+def mask_of(segmenter: Segmenter, rule: str, picture: Image.Image) -> np.ndarray:
+    """The pixels that each expression means.
+
+    Args:
+        segmenter: of the expressions, n of them; its threshold is the rule's.
+        rule: `absolute`: Eq. 8's sigmoid form reaches the threshold; or `relative`: the similarity of
+            Eq. 7 does, once its least and largest value in this image are 0 and 1.
+        picture: of height x width pixels.
+
+    Returns:
+        bool of shape (n, height, width).
+    """
+    threshold = segmenter.inference.threshold
+    if threshold is None:
+        threshold = RULES[rule]
+    if rule == ABSOLUTE:
+        return segmenter.probabilities(picture) >= threshold
+    values = segmenter.similarities(picture)
+    least, most = (f(values, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
+    return values - least >= threshold * (most - least)
+
+
 def score(
     dense: Dense,
     data: ReferringSet,
     inference: Inference,
+    rule: str,
     folder: Folder,
     values: dict[str, Any],
     limit: int | None = None,
@@ -81,6 +108,7 @@ def score(
         dense: a run or a baseline.
         data: images, expressions and masks.
         inference: of probability `sigmoid`.
+        rule: a key of `RULES`.
         folder: where counts are kept, by expression.
         values: all that the counts depend on.
         limit: only so many images.
@@ -108,7 +136,7 @@ def score(
     ):
         classes = embeddings[[row[one.key] for one in group]]
         segmenter = Segmenter(dense, classes, inference)
-        records.add(_count(segmenter, data, image, group, bad))
+        records.add(_count(segmenter, rule, data, image, group, bad))
     bad = sorted(one for part in from_all_ranks(bad) for one in part)  # every rank is done here
     counted = from_all_ranks(records.read() if rank() == 0 else None)[0]
     counts = [records.total({key: counted[key]}) for key in keys if key in counted]
@@ -118,6 +146,7 @@ def score(
 
 def _count(
     segmenter: Segmenter,
+    rule: str,
     data: ReferringSet,
     image: int,
     group: list[Expression],
@@ -129,18 +158,17 @@ def _count(
     except BadImage as error:
         bad += [(one.key, str(error)) for one in group]
         return []
-    threshold = segmenter.inference.threshold_of(None)
     found = []
-    for one, values in zip(group, segmenter.probabilities(picture), strict=True):
+    for one, mask in zip(group, mask_of(segmenter, rule, picture), strict=True):
         try:
             truth = data.mask(one)
         except BadImage as error:
             bad.append((one.key, str(error)))
             continue
-        if truth.shape != values.shape:
+        if truth.shape != mask.shape:
             why = f"its mask is for {truth.shape[::-1]} pixels, and the image has {picture.size}"
             bad.append((one.key, why))
             continue
         matrix = ConfusionMatrix(2)
-        found.append((one.key, matrix.add(truth.astype(np.int8), values >= threshold)))
+        found.append((one.key, matrix.add(truth.astype(np.int8), mask)))
     return found

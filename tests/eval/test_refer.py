@@ -13,7 +13,7 @@ import pytest
 
 from eval.refer import main
 from eval.referring import PlainUnpickler, ReferringSet
-from eval.referring_scores import _count, figures
+from eval.referring_scores import _count, figures, mask_of
 from eval.segmenter import SIGMOID, Inference
 from parsing.errors import UserError
 from tests.eval.miniatures import coco_object
@@ -68,7 +68,7 @@ def judged(data, inverted: bool):
     counts, bad = [], []
     for image, group in data.expressions.items():
         oracle = Oracle(data, group, inverted)
-        counts += [found for _, found in _count(oracle, data, image, group, bad)]
+        counts += [found for _, found in _count(oracle, "absolute", data, image, group, bad)]
     return figures(np.array(counts), bad, False)
 
 
@@ -111,11 +111,12 @@ def test_the_command_scores_expressions_of_real_instances(
     assert capsys.readouterr().out == first
 
 
-def test_masks_are_where_the_sigmoid_reaches_the_threshold(small, run_folder, tmp_path):
+@pytest.mark.parametrize(("rule", "between"), [("absolute", "0.08"), ("relative", "0.5")])
+def test_masks_are_where_the_rule_reaches_the_threshold(rule, between, small, run_folder, tmp_path):
     def share(threshold: str) -> float:
         code = main(
             ["--run", str(run_folder), "--benchmarks", "refcoco_val", "--data", str(small), *SMALL]
-            + ["--threshold", threshold, "--out", str(tmp_path / threshold)]
+            + ["--threshold", threshold, "--rule", rule, "--out", str(tmp_path / threshold)]
             + ["--cache", str(tmp_path / "c")]
         )
         assert code == 0
@@ -125,8 +126,19 @@ def test_masks_are_where_the_sigmoid_reaches_the_threshold(small, run_folder, tm
         return given / sum(n for counts in entries for _, _, n in counts)
 
     assert share("0") == 1
-    assert share("1") == 0
-    assert 0 < share("0.08") < 1
+    assert share("1") < 0.02  # relative: the most similar pixel of each image
+    assert 0 < share(between) < 1
+
+
+def test_a_relative_mask_does_not_know_how_similar_an_image_is_on_the_whole():
+    class Fixed:
+        inference = Inference(probability=SIGMOID)
+
+        def similarities(self, picture):
+            return np.array([[[0.1, 0.2], [0.3, 0.2]], [[5.0, 5.0], [7.0, 6.0]]])
+
+    masks = mask_of(Fixed(), "relative", None)
+    assert masks.tolist() == [[[False, True], [True, True]], [[False, False], [True, True]]]
 
 
 def test_a_pickle_that_wants_to_run_something_is_refused_and_does_not_run(small):
@@ -202,6 +214,7 @@ def test_a_damaged_image_fails_the_command_at_its_end(small, run_folder, tmp_pat
     ("extra", "message"),
     [
         (["--probability", "softmax"], "one expression has no rivals for a softmax"),
+        (["--rule", "best"], "--rule is one of absolute, relative, not 'best'"),
         (["--pamr"], "--pamr is for eval/segment.py only"),
         (["--limit", "0"], "--limit is at least 1"),
         (["--benchmarks", "voc"], "there is no benchmark 'voc'"),

@@ -30,8 +30,8 @@ import torch
 from open_clip.loss import ClipLoss
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 

@@ -77,8 +77,8 @@ def _caption(place: int, gold: Sequence[GoldCaption], judged: Sequence[Judged]) 
                 "name": one.answers.name,
                 "exact": one.comparisons[place].exact,
                 "error": _error(one, place),
-                "objects": _marked(one.comparisons[place], "objects"),
-                "pairs": _marked(one.comparisons[place], "pairs"),
+                "objects": marked(one.comparisons[place], "objects"),
+                "pairs": marked(one.comparisons[place], "pairs"),
             }
             for one in judged
         ],
@@ -90,7 +90,7 @@ def _error(one: Judged, place: int) -> str:
     return "" if parsed.status == OK else f"{parsed.status}: {parsed.error or 'no reason given'}"
 
 
-def _marked(comparison: Comparison, kind: str) -> list[tuple[str, str, str]]:
+def marked(comparison: Comparison, kind: str) -> list[tuple[str, str, str]]:
     """(verdict, sign, tag) of every tag that was given or wanted."""
     return [
         (verdict, sign, tag if kind == "objects" else " → ".join(tag))

@@ -1,0 +1,86 @@
+"""Scale and threshold of Eq. 8 for a model, chosen on scenes that no score counts.
+
+A trained projector and plain CLIP put their cosines into different ranges, so that one threshold for
+both would compare thresholds and not maps. Every model is therefore given its own, by the same
+rule: the best on the same tuning scenes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from eval.benchmarks import Benchmark, open_image
+from eval.class_embeddings import class_embeddings
+from eval.confusion import ConfusionMatrix
+from eval.referring import ReferringSet
+from eval.segmenter import SCALES, SIGMOID, SOFTMAX, Inference, Segmenter
+from training.dense import Dense
+
+SOFTMAX_SCALES = (5.0, 10.0, 20.0, 40.0, 80.0)
+THRESHOLDS = tuple(np.arange(0.08, 0.97, 0.04).round(2).tolist())
+
+
+def for_segmentation(dense: Dense, tuning: Benchmark, inference: Inference) -> Inference:
+    """`inference` with the scale and the threshold of the highest mIoU on a benchmark.
+
+    Args:
+        dense: a run or a baseline.
+        tuning: a benchmark with a background.
+        inference: all the rest. Of `sigmoid`, which has a bias to go with its scale, only the threshold
+            is chosen.
+    """
+    embeddings = class_embeddings(dense, tuning.names, inference.templates)
+    softmax = inference.probability == SOFTMAX
+    scales = SOFTMAX_SCALES if softmax else (inference.scale or SCALES[SIGMOID],)
+    best, chosen = -1.0, inference
+    for scale in scales:
+        segmenter = Segmenter(dense, embeddings, replace(inference, scale=scale))
+        matrices = {value: ConfusionMatrix(len(tuning.class_names)) for value in THRESHOLDS}
+        for key in tuning.keys:
+            values = segmenter.probabilities(tuning.image(key))
+            label, confidence = values.argmax(0).astype(np.int16) + 1, values.max(0)
+            truth = tuning.truth(key)
+            for threshold, matrix in matrices.items():
+                matrix.add(truth, np.where(confidence < threshold, 0, label).astype(np.int16))
+        for threshold, matrix in matrices.items():
+            if matrix.miou > best:
+                best, chosen = matrix.miou, replace(inference, scale=scale, threshold=threshold)
+    return chosen
+
+
+def for_referring(dense: Dense, tuning: ReferringSet, inference: Inference) -> Inference:
+    """`inference`, of form `sigmoid`, with the bias of the highest mean IoU on a referring set.
+
+    Sigmoid is monotonic: that bias is the same choice as a threshold on the cosine.
+    """
+    cosines, masks = zip(*_expressions(dense, tuning, inference), strict=True)
+    low, high = min(c.min() for c in cosines), max(c.max() for c in cosines)
+    scale = inference.scale or SCALES[SIGMOID]
+    threshold = inference.threshold_of(None)
+    best, cut = -1.0, low
+    for candidate in np.linspace(low, high, 60):
+        mean = float(
+            np.mean([_iou(c >= candidate, m) for c, m in zip(cosines, masks, strict=True)])
+        )
+        if mean > best:
+            best, cut = mean, float(candidate)
+    bias = float(np.log(threshold / (1 - threshold)) - scale * cut)
+    return replace(inference, scale=scale, bias=round(bias, 6), threshold=threshold)
+
+
+def _expressions(
+    dense: Dense, tuning: ReferringSet, inference: Inference
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The cosine of every pixel and the true mask of each expression, both (height, width)."""
+    for image, group in tuning.expressions.items():
+        embeddings = class_embeddings(dense, [one.text for one in group], inference.templates)
+        picture = open_image(tuning.path(image))
+        maps = Segmenter(dense, embeddings, inference).similarities(picture)
+        yield from zip(maps, (tuning.mask(one) for one in group), strict=True)
+
+
+def _iou(predicted: np.ndarray, truth: np.ndarray) -> float:
+    return float((predicted & truth).sum() / (predicted | truth).sum())

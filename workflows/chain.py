@@ -1,0 +1,379 @@
+"""The whole chain in the small world: captions, tags, labels, training, scores.
+
+Each stage leaves files behind and is skipped where they are; what it does is what the project's
+commands do, with these arguments. `demo.py` and `ablations.py` go along it.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import yaml
+
+from eval.benchmark_list import open_benchmark
+from eval.records import Records
+from eval.refer import Settings as ReferSettings
+from eval.refer import refer
+from eval.referring import ReferringSet
+from eval.segmentation import RESULT, evaluate
+from eval.segmentation import Settings as EvalSettings
+from eval.segmenter import SIGMOID, Inference
+from labels.build import BOTH, build
+from labels.build import Settings as LabelSettings
+from parsing.captions import part_name
+from parsing.errors import UserError
+from parsing.run_folder import MANIFEST, RunFolder
+from parsing.storage import Folder
+from parsing.tags import Parsed, tags_table
+from training.dense import BASELINES, load_dense
+from training.runs import PROJECTOR
+from training.settings import Settings as TrainSettings
+from training.trainer import train
+from workflows.calibration import for_referring, for_segmentation
+from workflows.shapes.dataset import Settings as WorldSettings
+from workflows.shapes.dataset import write_world
+
+ROOT = Path(__file__).resolve().parents[1]
+CLIP = ROOT / "workflows/shapes/clip"
+TAG_LIST = ROOT / "workflows/shapes/tag_list.txt"
+GOLD, TAG2TEXT = "gold", "tag2text"
+PARSERS = ("llm", "nltk", "spacy", TAG2TEXT, GOLD)
+SPLIT = "refcoco_val"  # the layout in which the small world's expressions are written
+ABOUT = "chain.json"
+# Settings that make sense for 64-pixel scenes and thousands of them; the rest is the paper's.
+TRAINING: dict[str, Any] = {
+    "batch_size": 250,
+    "micro_batch": 250,
+    "epochs": 12,
+    "lr": 1.6e-2,  # the trainer scales it with the batch: 1e-3 at 250
+    "min_scale": 0.5,
+    "depth": 6,
+    "log_every": 4,
+    "save_every": 1_000_000,
+    "workers": 1,
+}
+WHOLE = Inference(size=0, window=0)  # the image at once, as large as it is
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the small world is.
+
+    Attributes:
+        train: captioned scenes.
+        held_out: scenes of each benchmark.
+        tuning: scenes on which scales and thresholds are chosen.
+        seed: of all of them.
+    """
+
+    train: int = 3000
+    held_out: int = 300
+    tuning: int = 100
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What tells one training in the small world from another.
+
+    Attributes:
+        parser: whose tags, one of `PARSERS`.
+        kinds: `object` or `both`.
+        k: tags of each kind in the vocabulary.
+        changes: settings of `training/train.py` that differ from `TRAINING`, as (name, value).
+        seed: of order, augmentation and initial weights.
+    """
+
+    parser: str = "llm"
+    kinds: str = BOTH
+    k: int = 200
+    changes: tuple[tuple[str, Any], ...] = ()
+    seed: int = 0
+
+    @property
+    def labels(self) -> str:
+        return f"{self.parser}-{self.kinds}-k{self.k}"
+
+    @property
+    def name(self) -> str:
+        changes = "".join(f"-{name}={value}" for name, value in self.changes)
+        return f"{self.labels}{changes}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage did and how long it took.
+
+    Attributes:
+        command: what a person would type for it.
+        seconds: wall clock.
+    """
+
+    command: str
+    seconds: float
+
+
+@dataclass
+class Chain:
+    """The stages in one folder.
+
+    Args:
+        folder: where everything goes.
+        sizes: of the world; a folder keeps those that it was begun with.
+        say: is told each command as its stage begins.
+
+    Attributes:
+        stages: those that ran in this or an earlier process, by name.
+
+    Raises:
+        UserError: the folder was begun with other sizes.
+    """
+
+    folder: Path
+    sizes: Sizes = field(default_factory=Sizes)
+    say: Callable[[str], None] = print
+    stages: dict[str, Stage] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._files = Folder(str(self.folder))
+        self._files.make()
+        if self._files.exists(ABOUT):
+            about = self._files.read_json(ABOUT)
+            if about["sizes"] != asdict(self.sizes):
+                raise UserError(
+                    f"{self.folder} was begun with other sizes: remove it, or name another --out"
+                )
+            self.stages = {name: Stage(**stage) for name, stage in about["stages"].items()}
+        self._save()
+
+    @property
+    def world(self) -> Path:
+        return self.folder / "world"
+
+    def make_world(self) -> None:
+        """Scenes with captions and gold tags, the two benchmarks, and scenes to choose thresholds on."""
+        sizes = self.sizes
+        both = {
+            "world": WorldSettings(str(self.world), sizes.train, sizes.held_out, sizes.seed),
+            "tuning": WorldSettings(str(self.folder / "tuning"), 1, sizes.tuning, sizes.seed + 1),
+        }
+        for name, settings in both.items():
+            if not (Path(settings.out) / "world.json").exists():
+                command = (
+                    f"python workflows/shapes/make.py --out {settings.out} --train {settings.train} "
+                    f"--held-out {settings.held_out} --seed {settings.seed}"
+                )
+                with self._stage(name, command):
+                    write_world(settings)
+
+    def tags(self, parser: str) -> Path:
+        """The captions' tags by a parser, as `parsing/run.py` writes them; gold is as they were drawn."""
+        out = self.folder / "tags" / parser
+        if (out / MANIFEST).exists() and RunFolder(str(out)).manifest().get("finished"):
+            return out
+        if parser == GOLD:
+            return self._gold_tags(out)
+        arguments = ["--captions", f"{self.world}/train", "--parser", parser, "--output", str(out)]
+        arguments += ["--shard-size", "500"]
+        if parser == TAG2TEXT:
+            arguments += ["--tag-list", str(TAG_LIST.relative_to(ROOT))]
+        self._command(f"tags {parser}", ["parsing/run.py", *arguments])
+        return out
+
+    def labels(self, recipe: Recipe) -> Path:
+        """The label file of a recipe."""
+        out = self.folder / "labels" / f"{recipe.labels}.parquet"
+        tags = self.tags(recipe.parser)
+        if not out.exists():
+            settings = LabelSettings((str(tags),), str(out), recipe.k, kinds=recipe.kinds)
+            command = (
+                f"python labels/build_vocab.py --tags {tags} --k {recipe.k} --kinds {recipe.kinds} "
+                f"--out {out}"
+            )
+            with self._stage(f"labels {recipe.labels}", command):
+                build(settings, note=lambda sentence: None)
+        return out
+
+    def run(self, recipe: Recipe) -> Path:
+        """The folder of a recipe's finished training."""
+        runs = self.folder / "runs"
+        out = runs / recipe.name
+        labels = self.labels(recipe)
+        if (out / PROJECTOR).exists():
+            return out
+        shutil.rmtree(out, ignore_errors=True)  # cut off: a minute's work, so begun again
+        settings = TrainSettings(
+            labels=str(labels),
+            images=f"{self.world}/train",
+            runs=str(runs),
+            name=recipe.name,
+            cache=str(self.folder / "cache"),
+            model=str(CLIP),
+            weights=None,
+            seed=recipe.seed,
+            **TRAINING | dict(recipe.changes),
+        )
+        with self._stage(f"run {recipe.name}", _train_command(settings)):
+            train(settings)
+        return out
+
+    def segmentation(
+        self, run: str, inference: Inference = WHOLE, variant: str = "", overlays: int = 0
+    ) -> dict[str, Any]:
+        """The result of a run or a baseline on the held-out scenes, with its own scale and threshold.
+
+        Args:
+            run: a run's folder, or a key of `BASELINES`.
+            inference: all but scale and threshold.
+            variant: tells results of other ways of inference apart.
+            overlays: scenes to draw.
+
+        Returns:
+            what `eval/segment.py` writes as `result.json`, and `folder`, where it is.
+        """
+        name = _label(run) + variant
+        folder = self.folder / "scores" / name / "segmentation"
+        if not (folder / RESULT).exists():
+            with self._stage(f"segmentation {name}", f"python eval/segment.py --run {run} ..."):
+                tuning = open_benchmark(f"{self.folder}/tuning/segmentation", self.folder)
+                chosen = for_segmentation(self._dense(run), tuning, inference)
+                evaluate(
+                    EvalSettings(
+                        runs=(run,),
+                        benchmarks=(f"{self.world}/segmentation",),
+                        data=str(self.folder),
+                        inference=chosen,
+                        out=str(self.folder / "scores"),
+                        name=name,
+                        cache=str(self.folder / "cache"),
+                        model=str(CLIP) if run in BASELINES else None,
+                        overlays=overlays,
+                        overwrite=True,
+                    )
+                )
+        return json.loads((folder / RESULT).read_text("utf-8")) | {"folder": str(folder)}
+
+    def counts(self, result: dict[str, Any]) -> np.ndarray:
+        """The confusion matrix of every held-out scene: int64 of shape (N, C, C)."""
+        folder = Folder(result["folder"])
+        about = folder.read_json("settings.json")
+        records = Records(folder, about, len(about["classes"]))
+        found = records.read()
+        return np.stack([records.total({key: found[key]}) for key in sorted(found)])
+
+    def referring(self, run: str, inference: Inference = WHOLE) -> dict[str, Any]:
+        """Mean and overall IoU of a run or a baseline on the held-out expressions."""
+        name = _label(run)
+        folder = self.folder / "referring" / name / SPLIT
+        if not (folder / RESULT).exists():
+            with self._stage(f"referring {name}", f"python eval/refer.py --run {run} ..."):
+                tuning = ReferringSet(SPLIT, self.folder / "tuning/referring")
+                inference = replace(inference, probability=SIGMOID)
+                chosen = for_referring(self._dense(run), tuning, inference)
+                refer(
+                    ReferSettings(
+                        run=run,
+                        benchmarks=(SPLIT,),
+                        data=f"{self.world}/referring",
+                        inference=chosen,
+                        out=str(self.folder / "referring"),
+                        name=name,
+                        cache=str(self.folder / "cache"),
+                        model=str(CLIP) if run in BASELINES else None,
+                        overwrite=True,
+                    )
+                )
+        return json.loads((folder / RESULT).read_text("utf-8"))
+
+    def _dense(self, run: str):
+        return load_dense(run, model=str(CLIP) if run in BASELINES else None)
+
+    def _gold_tags(self, out: Path) -> Path:
+        """Tags as the scenes were drawn, in the folder of a run whose captions another parser read."""
+        like = self.tags("nltk")
+        aside = out.with_name(f".{out.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        with self._stage("tags gold", f"(the gold tags of {self.world}/gold.jsonl)"):
+            for part in ("captions", "index"):
+                shutil.copytree(like / part, aside / part)
+            folder, read = RunFolder(str(aside)), RunFolder(str(like))
+            gold = {one["caption"]: one for one in _lines(self.world / "gold.jsonl")}
+            for shard in read.committed():
+                table = read.read(shard, ["caption_id", "caption"])
+                folder.commit(shard, _gold_table(table, gold), {})
+            shards = {"shards": len(read.committed()), "finished": True, "fingerprint": {}}
+            folder.folder.write_json(MANIFEST, shards)
+            shutil.rmtree(out, ignore_errors=True)
+            aside.rename(out)
+        return out
+
+    def _command(self, name: str, arguments: Sequence[str]) -> None:
+        with self._stage(name, f"python {shlex.join(arguments)}"):
+            done = subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False)
+            if done.returncode:
+                raise UserError(f"{arguments[0]} failed (exit code {done.returncode}): see above")
+
+    @contextmanager
+    def _stage(self, name: str, command: str) -> Iterator[None]:
+        self.say(f"\n$ {command}")
+        began = time.perf_counter()
+        yield
+        self.stages[name] = Stage(command, round(time.perf_counter() - began, 1))
+        self._save()
+
+    def _save(self) -> None:
+        stages = {name: asdict(stage) for name, stage in self.stages.items()}
+        self._files.write_json(ABOUT, {"sizes": asdict(self.sizes), "stages": stages})
+
+
+def things_only(benchmark: Path, out: Path) -> Path:
+    """The same scenes scored without their grounds, as VOC20 is of VOC: no threshold matters."""
+    if not out.exists():
+        aside = out.with_name(f".{out.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(benchmark, aside)
+        about = yaml.safe_load((benchmark / "benchmark.yaml").read_text("utf-8"))
+        about |= {"title": f"{about['title']}, things only", "background": False, "ignore": [0]}
+        (aside / "benchmark.yaml").write_text(yaml.safe_dump(about, sort_keys=False), "utf-8")
+        aside.rename(out)
+    return out
+
+
+def _gold_table(captions: pa.Table, gold: dict[str, dict[str, Any]]) -> pa.Table:
+    ids, texts = captions["caption_id"].to_pylist(), captions["caption"].to_pylist()
+    parsed = [
+        Parsed(gold[text]["objects"], [tuple(pair) for pair in gold[text]["attributes"]])
+        for text in texts
+    ]
+    return tags_table(ids, texts, parsed)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _label(run: str) -> str:
+    return run if run in BASELINES else Path(run).name
+
+
+def _train_command(settings: TrainSettings) -> str:
+    shown = ["labels", "images", "model", "batch_size", "epochs", "lr", "min_scale", "seed", "name"]
+    flags = (f"--{name.replace('_', '-')} {getattr(settings, name)}" for name in shown)
+    return f"python training/train.py {' '.join(flags)}"
+
+
+__all__ = ["CLIP", "PARSERS", "Chain", "Recipe", "Sizes", "part_name", "things_only"]

@@ -1,0 +1,136 @@
+"""The whole chain in the small world, and a report of it: `make demo`.
+
+    python workflows/demo.py                     # captions to mIoU, about ten minutes on two cores
+    python workflows/demo.py --train 300 --epochs 2 --seeds 0 --parsers nltk     # a minute, to see it run
+
+Real captions' mistakes, a real LLM, a real (small) CLIP: only the world is small. A stage whose output
+is there is skipped, so the same command goes on where an earlier one was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+if __name__ == "__main__":
+    # The repository, not this folder: `workflows` is a package also where nothing is installed.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from parsing.errors import UserError
+
+PARSERS = ("llm", "nltk", "spacy")
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to run.
+
+    Attributes:
+        out: folder of everything; `report.html` in it is the end of it.
+        train, held_out: scenes.
+        epochs: of each training; None takes `chain.TRAINING`'s.
+        seeds: one training each, of objects alone and of objects and attributes.
+        parsers: whose tags the report compares; the first one's are trained on.
+    """
+
+    out: str = "data/demo"
+    train: int = 3000
+    held_out: int = 300
+    epochs: int | None = None
+    seeds: tuple[int, ...] = (0, 1, 2)
+    parsers: tuple[str, ...] = field(default=PARSERS)
+
+    def __post_init__(self) -> None:
+        for flag, value in (
+            ("--train", self.train),
+            ("--held-out", self.held_out),
+            ("--epochs", self.epochs or 1),
+        ):
+            if value < 1:
+                raise UserError(f"{flag} is at least 1, not {value}")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise UserError("--seeds takes different numbers from 0 on, such as 0,1,2")
+        for parser in self.parsers:
+            if parser not in PARSERS:
+                raise UserError(f"--parsers takes {', '.join(PARSERS)}, not '{parser}'")
+        if not self.parsers or len(set(self.parsers)) < len(self.parsers):
+            raise UserError("--parsers names one parser at least, and none twice")
+
+
+def demo(settings: Settings) -> Path:
+    """Goes along the chain and writes the report.
+
+    Returns:
+        the report's path.
+
+    Raises:
+        UserError: a stage failed.
+    """
+    from labels.build import BOTH
+    from labels.vocabulary import OBJECT
+    from workflows.chain import Chain, Recipe, Sizes
+    from workflows.report import Trained, report
+
+    chain = Chain(Path(settings.out), Sizes(settings.train, settings.held_out))
+    chain.make_world()
+    for parser in settings.parsers:
+        chain.tags(parser)
+    changes = () if settings.epochs is None else (("epochs", settings.epochs),)
+    groups = []
+    for kinds, title in ((OBJECT, "TagAlign, objects"), (BOTH, "TagAlign, objects + attributes")):
+        recipes = [
+            Recipe(settings.parsers[0], kinds, changes=changes, seed=seed)
+            for seed in settings.seeds
+        ]
+        runs = [str(chain.run(recipe)) for recipe in recipes]
+        groups.append(Trained(title, chain.labels(recipes[0]), runs))
+    path = Path(settings.out) / REPORT
+    path.write_text(report(chain, settings.parsers, groups), "utf-8")
+    return path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 for something the user can mend."""
+    try:
+        path = demo(parse(arguments))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(f"\nthe report is in {path}: open it in a browser")
+    return 0
+
+
+def parse(arguments: Sequence[str] | None = None) -> Settings:
+    """Flags to settings.
+
+    Raises:
+        UserError: a setting that cannot be.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--out", default=Settings.out, metavar="DIR", help="default %(default)s")
+    add("--train", type=int, default=Settings.train, metavar="N", help="scenes to train on")
+    add("--held-out", type=int, default=Settings.held_out, metavar="N", help="scenes to score on")
+    add("--epochs", type=int, metavar="N", help="passes over the scenes")
+    add("--seeds", default="0,1,2", metavar="S,S,...", help="trainings; default %(default)s")
+    add("--parsers", default=",".join(PARSERS), metavar="P,P,...", help="default %(default)s")
+    values = vars(parser.parse_args(arguments))
+    try:
+        values["seeds"] = tuple(int(one) for one in values["seeds"].split(","))
+    except ValueError as error:
+        raise UserError(f"--seeds takes numbers, not '{values['seeds']}'") from error
+    values["parsers"] = tuple(values["parsers"].split(","))
+    return Settings(**values)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""The demo's report: one HTML file that says what was done, what came out, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader
+
+from eval.answers import read_tags
+from eval.gold import GoldCaption, read_gold
+from eval.parser_page import marked
+from eval.parser_report import Judged
+from eval.segmenter import Inference
+from eval.tag_scores import Comparer, Score, score
+from labels.label_file import read_footer
+from training.dense import load_dense
+from workflows.chain import CLIP, Chain
+from workflows.intervals import Interval, gain_interval, mean_interval
+from workflows.report_pictures import (
+    Shown,
+    loss_curves,
+    png_url,
+    segmentations,
+    similarity_maps,
+    training_pictures,
+)
+
+SCENES, MAPS, SEGMENTED = 8, 5, 8  # how many of each are shown
+UNKNOWN = float("nan")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Trainings that differ in their seed alone.
+
+    Attributes:
+        title: for people.
+        labels: their label file.
+        runs: their folders.
+    """
+
+    title: str
+    labels: Path
+    runs: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model's figures, in percent.
+
+    Attributes:
+        title: for people.
+        miou: over background and things; the mean over seeds.
+        gain: over plain CLIP; None for CLIP itself.
+        referring: mean IoU of expressions; the mean over seeds.
+        classes: IoU by class name, the mean over seeds.
+    """
+
+    title: str
+    miou: Interval
+    gain: Interval | None
+    referring: Interval
+    classes: dict[str, float]
+
+
+def report(chain: Chain, parsers: Sequence[str], groups: Sequence[Trained]) -> str:
+    """The page.
+
+    Args:
+        chain: world, tags and runs are there already; scores are made here where they are missing.
+        parsers: whose tags to compare; the first one's were trained on.
+        groups: trainings, each compared with plain CLIP.
+    """
+    rows = score_rows(chain, groups)
+    models = _models(chain, groups)
+    gold = read_gold(chain.world / "gold.jsonl")
+    judged = [_judge(chain, parser, gold) for parser in parsers]
+    labels = groups[-1].labels
+    environment = Environment(
+        loader=PackageLoader("workflows", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"interval": interval, "share": _share}
+    return environment.get_template("report.html.jinja").render(
+        date=date.today().isoformat(),
+        rows=rows,
+        verdict=verdict(rows),
+        highest=max(row.miou.value for row in rows),
+        sizes=chain.sizes,
+        seeds=len(groups[0].runs),
+        stages=chain.stages.items(),
+        minutes=sum(stage.seconds for stage in chain.stages.values()) / 60,
+        parsers=judged,
+        scenes=_scenes(chain, gold[:SCENES], judged),
+        tags=len(read_footer(labels)[2]),
+        distribution=png_url(labels.with_suffix(".png").read_bytes()),
+        losses=loss_curves([(group.title, group.runs[0]) for group in groups]),
+        titles=[one.title for one in models],
+        maps=similarity_maps(chain, models, MAPS),
+        segmented=segmentations(chain, models, SEGMENTED),
+    )
+
+
+def score_rows(chain: Chain, groups: Sequence[Trained]) -> list[Row]:
+    """Plain CLIP, and each group of trainings beside it."""
+    plain = chain.segmentation("clip")
+    referred = 100 * chain.referring("clip")["mean_iou"]
+    rows = [
+        Row("CLIP, untrained", _exact(100 * plain["miou"]), None, _exact(referred), _iou([plain]))
+    ]
+    counts = chain.counts(plain)
+    for group in groups:
+        results = [chain.segmentation(run) for run in group.runs]
+        rows.append(
+            Row(
+                group.title,
+                mean_interval([100 * result["miou"] for result in results]),
+                gain_interval(counts, np.stack([chain.counts(result) for result in results])),
+                mean_interval([100 * chain.referring(run)["mean_iou"] for run in group.runs]),
+                _iou(results),
+            )
+        )
+    return rows
+
+
+def verdict(rows: Sequence[Row]) -> list[str]:
+    """A plain sentence on each trained model: what its interval allows to be said."""
+    sentences = []
+    for row in rows[1:]:
+        gain = row.gain
+        points = (
+            f"{gain.value:+.1f} points of mIoU, 95% interval {gain.low:+.1f} to {gain.high:+.1f}"
+        )
+        if gain.above_zero:
+            said = "segments better than plain CLIP"
+        elif gain.below_zero:
+            said = "segments worse than plain CLIP"
+        else:
+            said = "can't be told apart from plain CLIP here"
+        sentences.append(f"{row.title} {said}: {points}.")
+    return sentences
+
+
+def interval(one: Interval, sign: str = "") -> str:
+    """A figure and, where it has one, its interval."""
+    if np.isnan(one.low):
+        return f"{one.value:{sign}.1f}"
+    return f"{one.value:{sign}.1f} [{one.low:{sign}.1f}, {one.high:{sign}.1f}]"
+
+
+def _exact(value: float) -> Interval:
+    return Interval(value, UNKNOWN, UNKNOWN)
+
+
+def _iou(results: Sequence[dict[str, Any]]) -> dict[str, float]:
+    names = [one["name"] for one in results[0]["classes"]]
+    each = np.array([[one["iou"] for one in result["classes"]] for result in results], float)
+    return dict(zip(names, 100 * each.mean(0), strict=True))
+
+
+def _judge(chain: Chain, parser: str, gold: Sequence[GoldCaption]) -> Judged:
+    comparer = Comparer()
+    answers = read_tags(str(chain.tags(parser)), gold, parser)
+    pairs = zip(gold, answers.parsed, strict=True)
+    comparisons = [comparer.compare(*pair) for pair in pairs]
+    return Judged(answers, comparisons, score(comparisons))
+
+
+def _scenes(
+    chain: Chain, gold: Sequence[GoldCaption], judged: Sequence[Judged]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "picture": picture,
+            "caption": one.caption,
+            "gold": [*one.objects, *(f"{a} {o}" for a, o in one.attributes)],
+            "sides": [
+                (
+                    each.answers.name,
+                    marked(each.comparisons[place], "objects")
+                    + marked(each.comparisons[place], "pairs"),
+                )
+                for each in judged
+            ],
+        }
+        for place, (one, picture) in enumerate(
+            zip(gold, training_pictures(chain, len(gold)), strict=True)
+        )
+    ]
+
+
+def _models(chain: Chain, groups: Sequence[Trained]) -> list[Shown]:
+    runs = [("CLIP", "clip"), *((group.title, group.runs[0]) for group in groups)]
+    return [
+        Shown(
+            title,
+            load_dense(run, model=str(CLIP) if run == "clip" else None),
+            Inference(**chain.segmentation(run)["settings"]["inference"]),
+        )
+        for title, run in runs
+    ]
+
+
+def _share(one: Score) -> str:
+    return "–" if np.isnan(one.value) else f"{100 * one.value:.1f}"

@@ -1,0 +1,169 @@
+"""The pictures in the demo's report."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from eval.benchmark_list import open_benchmark
+from eval.benchmarks import open_image
+from eval.class_embeddings import class_embeddings
+from eval.pictures import heat_map, overlay, palette
+from eval.referring import ReferringSet
+from eval.segmenter import Inference, Segmenter
+from training.dense import Dense
+from training.metrics import METRICS
+from workflows.chain import SPLIT, WHOLE, Chain
+
+ZOOM = 3
+_COLOURS = ("#2a6f97", "#c8553d", "#5b8c5a")
+_LOSSES = {"loss_tag": "multi-tag classification, Eq. 4", "loss_text": "image-text, Eq. 5"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A model whose pictures are drawn.
+
+    Attributes:
+        title: for people.
+        dense: the model.
+        inference: with the scale and threshold that its score was made with.
+    """
+
+    title: str
+    dense: Dense
+    inference: Inference
+
+
+@dataclass(frozen=True)
+class MapRow:
+    """A scene, and for each text the similarity map of each model; pictures as data URLs."""
+
+    picture: str
+    texts: list[tuple[str, list[str]]]
+
+
+@dataclass(frozen=True)
+class Segmentations:
+    """Scenes with their true classes and each model's.
+
+    Attributes:
+        titles: of the models.
+        rows: the scene, the truth and each model's answer, as data URLs.
+        legend: (class, colour), without the background.
+    """
+
+    titles: list[str]
+    rows: list[list[str]]
+    legend: list[tuple[str, str]]
+
+
+def training_pictures(chain: Chain, count: int) -> list[str]:
+    """The first scenes of the training set."""
+    found: list[str] = []
+    with tarfile.open(sorted((chain.world / "train").glob("*.tar"))[0]) as tar:
+        for member in tar:
+            if member.name.endswith(".png"):
+                data = tar.extractfile(member).read()
+                found.append(data_url(_zoomed(Image.open(io.BytesIO(data)))))
+                if len(found) == count:
+                    break
+    return found
+
+
+def loss_curves(runs: Sequence[tuple[str, str]]) -> Markup:
+    """Both losses of some runs as an SVG.
+
+    Args:
+        runs: (title, folder).
+    """
+    from matplotlib.figure import Figure  # no pyplot: it keeps figures in global state
+
+    figure = Figure(figsize=(8.4, 3), layout="constrained")
+    for ax, (name, title) in zip(figure.subplots(1, 2), _LOSSES.items(), strict=True):
+        for (run, folder), colour in zip(runs, _COLOURS, strict=False):
+            lines = (Path(folder) / METRICS).read_text("utf-8").splitlines()
+            figures = [json.loads(line) for line in lines]
+            steps = [one["step"] for one in figures]
+            ax.plot(steps, [one[name] for one in figures], color=colour, label=run)
+        ax.set_title(title, fontsize=10)
+        ax.set_xlabel("step")
+        ax.legend(frameon=False, fontsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None})
+    svg = stream.getvalue()
+    return Markup(svg[svg.index("<svg") :])
+
+
+def similarity_maps(chain: Chain, models: Sequence[Shown], count: int) -> list[MapRow]:
+    """Scenes with several of one thing: its map, and the map of each of two by its attributes."""
+    data = ReferringSet(SPLIT, chain.world / "referring")
+    several = [(image, group) for image, group in data.expressions.items() if len(group) > 1]
+    rows = []
+    for image, group in several[:count]:
+        picture = open_image(data.path(image))
+        texts = [group[0].text.split()[-1], *(one.text for one in group[:2])]
+        large = picture.resize([side * ZOOM for side in picture.size], Image.Resampling.BICUBIC)
+        maps = [
+            Segmenter(one.dense, class_embeddings(one.dense, texts), WHOLE).similarities(picture)
+            for one in models
+        ]
+        drawn = [
+            (text, [data_url(heat_map(large, _enlarged(each[place], large.size))) for each in maps])
+            for place, text in enumerate(texts)
+        ]
+        rows.append(MapRow(data_url(large), drawn))
+    return rows
+
+
+def segmentations(chain: Chain, models: Sequence[Shown], count: int) -> Segmentations:
+    """The first scenes of the benchmark."""
+    benchmark = open_benchmark(f"{chain.world}/segmentation", chain.folder)
+    keys = list(benchmark.keys)[:count]
+    pictures = [benchmark.image(key) for key in keys]
+    columns = [[benchmark.truth(key) for key in keys]]
+    for one in models:
+        embeddings = class_embeddings(one.dense, benchmark.names, one.inference.templates)
+        segmenter = Segmenter(one.dense, embeddings, one.inference, one.inference.threshold)
+        columns.append(segmenter.label_maps(pictures))
+    rows = [
+        [
+            data_url(_zoomed(picture)),
+            *(data_url(_zoomed(overlay(picture, maps[place], True))) for maps in columns),
+        ]
+        for place, picture in enumerate(pictures)
+    ]
+    names = benchmark.class_names
+    colours = ["#{:02x}{:02x}{:02x}".format(*one) for one in palette(len(names)).tolist()]
+    legend = list(zip(names, colours, strict=True))[1:]
+    return Segmentations([one.title for one in models], rows, legend)
+
+
+def data_url(picture: Image.Image) -> str:
+    """A picture as a PNG inside the page."""
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", optimize=True)
+    return png_url(stream.getvalue())
+
+
+def png_url(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _zoomed(picture: Image.Image) -> Image.Image:
+    return picture.resize([side * ZOOM for side in picture.size], Image.Resampling.NEAREST)
+
+
+def _enlarged(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    picture = Image.fromarray(values.astype(np.float32))
+    return np.array(picture.resize(size, Image.Resampling.BILINEAR))

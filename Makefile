@@ -1,5 +1,6 @@
 # Sets itself up: python3 (3.11 or newer) and make are all that is needed.
-#   make demo       the main job on a real model and the bundled captions
+#   make demo       captions to mIoU in a small world, and a report to read: a quarter of an hour
+#   make demo-tags  the main job alone, on a real model and the bundled captions
 #   make test       every test
 #   make test-fast  those without an engine or a cluster
 #   make install EXTRA=gpu   for machines with GPUs
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready-$(EXTRA)
 DEMO := data/demo
 
-.PHONY: install demo test test-fast lint clean
+.PHONY: install demo demo-tags test test-fast lint clean
 
 install: $(READY)
 
@@ -23,7 +24,10 @@ $(READY): pyproject.toml workflows/mend_torch_packages.py
 	touch $@
 
 demo: $(READY)
-	$(BIN)/python parsing/run.py --captions parsing/sample_captions.tsv --output $(DEMO)/tags
+	$(BIN)/python workflows/demo.py --out $(DEMO)
+
+demo-tags: $(READY)
+	$(BIN)/python parsing/run.py --captions parsing/sample_captions.tsv --output data/tags
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -27,8 +27,10 @@ class PaperRow:
     values: dict[str, float]
 
 
-def paper_rows(table: str, columns: Sequence[str], file: Path = FILE) -> list[PaperRow]:
-    """The rows of a table that say something of these columns.
+def paper_rows(
+    table: str, columns: Sequence[str] | None = None, file: Path = FILE
+) -> list[PaperRow]:
+    """The rows of a table that say something of these columns; None takes all that it has.
 
     Raises:
         ValueError: a row names a column that its table does not have.
@@ -38,7 +40,8 @@ def paper_rows(table: str, columns: Sequence[str], file: Path = FILE) -> list[Pa
     for row in about["rows"]:
         if odd := sorted(set(row["values"]) - set(about["columns"])):
             raise ValueError(f"{file}: table {table} has no column {odd[0]}")
-        values = {name: row["values"][name] for name in columns if name in row["values"]}
+        wanted = about["columns"] if columns is None else columns
+        values = {name: row["values"][name] for name in wanted if name in row["values"]}
         if values:
             rows.append(PaperRow(table, row["method"], values))
     return rows

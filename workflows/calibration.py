@@ -7,7 +7,6 @@ rule: the best on the same tuning scenes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +15,7 @@ from eval.benchmarks import Benchmark, open_image
 from eval.class_embeddings import class_embeddings
 from eval.confusion import ConfusionMatrix
 from eval.referring import ReferringSet
+from eval.referring_scores import RELATIVE, mask_of
 from eval.segmenter import SCALES, SIGMOID, SOFTMAX, Inference, Segmenter
 from training.dense import Dense
 
@@ -52,34 +52,24 @@ def for_segmentation(dense: Dense, tuning: Benchmark, inference: Inference) -> I
 
 
 def for_referring(dense: Dense, tuning: ReferringSet, inference: Inference) -> Inference:
-    """`inference`, of form `sigmoid`, with the bias of the highest mean IoU on a referring set.
+    """`inference` with the threshold of the highest mean IoU on a referring set, for rule `relative`.
 
-    Sigmoid is monotonic: that bias is the same choice as a threshold on the cosine.
+    Args:
+        dense: a run or a baseline.
+        tuning: expressions and their masks.
+        inference: all the rest.
     """
-    cosines, masks = zip(*_expressions(dense, tuning, inference), strict=True)
-    low, high = min(c.min() for c in cosines), max(c.max() for c in cosines)
-    scale = inference.scale or SCALES[SIGMOID]
-    threshold = inference.threshold_of(None)
-    best, cut = -1.0, low
-    for candidate in np.linspace(low, high, 60):
-        mean = float(
-            np.mean([_iou(c >= candidate, m) for c, m in zip(cosines, masks, strict=True)])
-        )
-        if mean > best:
-            best, cut = mean, float(candidate)
-    bias = float(np.log(threshold / (1 - threshold)) - scale * cut)
-    return replace(inference, scale=scale, bias=round(bias, 6), threshold=threshold)
-
-
-def _expressions(
-    dense: Dense, tuning: ReferringSet, inference: Inference
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The cosine of every pixel and the true mask of each expression, both (height, width)."""
+    overlaps: dict[float, list[float]] = {value: [] for value in THRESHOLDS}
     for image, group in tuning.expressions.items():
         embeddings = class_embeddings(dense, [one.text for one in group], inference.templates)
         picture = open_image(tuning.path(image))
-        maps = Segmenter(dense, embeddings, inference).similarities(picture)
-        yield from zip(maps, (tuning.mask(one) for one in group), strict=True)
+        truths = [tuning.mask(one) for one in group]
+        for threshold, found in overlaps.items():
+            segmenter = Segmenter(dense, embeddings, replace(inference, threshold=threshold))
+            masks = mask_of(segmenter, RELATIVE, picture)
+            found += [_iou(*pair) for pair in zip(masks, truths, strict=True)]
+    best = max(overlaps, key=lambda threshold: float(np.mean(overlaps[threshold])))
+    return replace(inference, threshold=best)
 
 
 def _iou(predicted: np.ndarray, truth: np.ndarray) -> float:

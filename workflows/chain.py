@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ from eval.records import Records
 from eval.refer import Settings as ReferSettings
 from eval.refer import refer
 from eval.referring import ReferringSet
+from eval.referring_scores import RELATIVE
 from eval.segmentation import RESULT, evaluate
 from eval.segmentation import Settings as EvalSettings
-from eval.segmenter import SIGMOID, Inference
+from eval.segmenter import Inference
 from labels.build import BOTH, build
 from labels.build import Settings as LabelSettings
-from parsing.captions import part_name
 from parsing.errors import UserError
 from parsing.run_folder import MANIFEST, RunFolder
 from parsing.storage import Folder
@@ -50,6 +50,7 @@ CLIP = ROOT / "workflows/shapes/clip"
 TAG_LIST = ROOT / "workflows/shapes/tag_list.txt"
 GOLD, TAG2TEXT = "gold", "tag2text"
 PARSERS = ("llm", "nltk", "spacy", TAG2TEXT, GOLD)
+SEGMENTATION, THINGS = "segmentation", "things"  # folders of benchmarks
 SPLIT = "refcoco_val"  # the layout in which the small world's expressions are written
 ABOUT = "chain.json"
 # Settings that make sense for 64-pixel scenes and thousands of them; the rest is the paper's.
@@ -230,36 +231,47 @@ class Chain:
         return out
 
     def segmentation(
-        self, run: str, inference: Inference = WHOLE, variant: str = "", overlays: int = 0
+        self,
+        run: str,
+        inference: Inference = WHOLE,
+        variant: str = "",
+        benchmark: str = SEGMENTATION,
     ) -> dict[str, Any]:
-        """The result of a run or a baseline on the held-out scenes, with its own scale and threshold.
+        """The result of a run or a baseline on the held-out scenes.
 
         Args:
             run: a run's folder, or a key of `BASELINES`.
-            inference: all but scale and threshold.
+            inference: all but scale and threshold, which are chosen on the tuning scenes where there is
+                a background.
             variant: tells results of other ways of inference apart.
-            overlays: scenes to draw.
+            benchmark: `SEGMENTATION`, or `THINGS`: the same scenes scored without their grounds, as
+                VOC20 is of VOC, so that no threshold matters.
 
         Returns:
             what `eval/segment.py` writes as `result.json`, and `folder`, where it is.
         """
         name = _label(run) + variant
-        folder = self.folder / "scores" / name / "segmentation"
+        folder = self.folder / "scores" / name / benchmark
         if not (folder / RESULT).exists():
-            with self._stage(f"segmentation {name}", f"python eval/segment.py --run {run} ..."):
-                tuning = open_benchmark(f"{self.folder}/tuning/segmentation", self.folder)
-                chosen = for_segmentation(self._dense(run), tuning, inference)
+            scenes = self.folder / "world" / SEGMENTATION
+            if benchmark == THINGS:
+                scenes = _things_only(scenes, self.folder / THINGS)
+            command = f"python eval/segment.py --run {run} --benchmarks {scenes}"
+            with self._stage(f"{benchmark} {name}", command):
+                if benchmark == SEGMENTATION:
+                    tuning = open_benchmark(f"{self.folder}/tuning/{SEGMENTATION}", self.folder)
+                    inference = for_segmentation(self._dense(run), tuning, inference)
                 evaluate(
                     EvalSettings(
                         runs=(run,),
-                        benchmarks=(f"{self.world}/segmentation",),
+                        benchmarks=(str(scenes),),
                         data=str(self.folder),
-                        inference=chosen,
+                        inference=inference,
                         out=str(self.folder / "scores"),
                         name=name,
                         cache=str(self.folder / "cache"),
                         model=str(CLIP) if run in BASELINES else None,
-                        overlays=overlays,
+                        overlays=0,
                         overwrite=True,
                     )
                 )
@@ -278,16 +290,18 @@ class Chain:
         name = _label(run)
         folder = self.folder / "referring" / name / SPLIT
         if not (folder / RESULT).exists():
-            with self._stage(f"referring {name}", f"python eval/refer.py --run {run} ..."):
+            data = f"{self.world}/referring"
+            command = f"python eval/refer.py --run {run} --benchmarks {SPLIT} --rule {RELATIVE} --data {data}"
+            with self._stage(f"referring {name}", command):
                 tuning = ReferringSet(SPLIT, self.folder / "tuning/referring")
-                inference = replace(inference, probability=SIGMOID)
                 chosen = for_referring(self._dense(run), tuning, inference)
                 refer(
                     ReferSettings(
                         run=run,
                         benchmarks=(SPLIT,),
-                        data=f"{self.world}/referring",
+                        data=data,
                         inference=chosen,
+                        rule=RELATIVE,
                         out=str(self.folder / "referring"),
                         name=name,
                         cache=str(self.folder / "cache"),
@@ -302,7 +316,7 @@ class Chain:
 
     def _gold_tags(self, out: Path) -> Path:
         """Tags as the scenes were drawn, in the folder of a run whose captions another parser read."""
-        like = self.tags("nltk")
+        like = self.tags("spacy")
         aside = out.with_name(f".{out.name}")
         shutil.rmtree(aside, ignore_errors=True)
         with self._stage("tags gold", f"(the gold tags of {self.world}/gold.jsonl)"):
@@ -338,8 +352,8 @@ class Chain:
         self._files.write_json(ABOUT, {"sizes": asdict(self.sizes), "stages": stages})
 
 
-def things_only(benchmark: Path, out: Path) -> Path:
-    """The same scenes scored without their grounds, as VOC20 is of VOC: no threshold matters."""
+def _things_only(benchmark: Path, out: Path) -> Path:
+    """A copy of a benchmark in which the background counts for nothing."""
     if not out.exists():
         aside = out.with_name(f".{out.name}")
         shutil.rmtree(aside, ignore_errors=True)
@@ -374,6 +388,3 @@ def _train_command(settings: TrainSettings) -> str:
     shown = ["labels", "images", "model", "batch_size", "epochs", "lr", "min_scale", "seed", "name"]
     flags = (f"--{name.replace('_', '-')} {getattr(settings, name)}" for name in shown)
     return f"python training/train.py {' '.join(flags)}"
-
-
-__all__ = ["CLIP", "PARSERS", "Chain", "Recipe", "Sizes", "part_name", "things_only"]

@@ -19,7 +19,7 @@ from eval.segmenter import Inference
 from eval.tag_scores import Comparer, Score, score
 from labels.label_file import read_footer
 from training.dense import load_dense
-from workflows.chain import CLIP, Chain
+from workflows.chain import CLIP, THINGS, Chain
 from workflows.intervals import Interval, gain_interval, mean_interval
 from workflows.report_pictures import (
     Shown,
@@ -57,6 +57,7 @@ class Row:
         title: for people.
         miou: over background and things; the mean over seeds.
         gain: over plain CLIP; None for CLIP itself.
+        things: mIoU over the things where their pixels alone count; the mean over seeds.
         referring: mean IoU of expressions; the mean over seeds.
         classes: IoU by class name, the mean over seeds.
     """
@@ -64,6 +65,7 @@ class Row:
     title: str
     miou: Interval
     gain: Interval | None
+    things: Interval
     referring: Interval
     classes: dict[str, float]
 
@@ -111,18 +113,26 @@ def report(chain: Chain, parsers: Sequence[str], groups: Sequence[Trained]) -> s
 def score_rows(chain: Chain, groups: Sequence[Trained]) -> list[Row]:
     """Plain CLIP, and each group of trainings beside it."""
     plain = chain.segmentation("clip")
-    referred = 100 * chain.referring("clip")["mean_iou"]
     rows = [
-        Row("CLIP, untrained", _exact(100 * plain["miou"]), None, _exact(referred), _iou([plain]))
+        Row(
+            "CLIP, untrained",
+            _exact(100 * plain["miou"]),
+            None,
+            _exact(100 * chain.segmentation("clip", benchmark=THINGS)["miou"]),
+            _exact(100 * chain.referring("clip")["mean_iou"]),
+            _iou([plain]),
+        )
     ]
     counts = chain.counts(plain)
     for group in groups:
         results = [chain.segmentation(run) for run in group.runs]
+        things = [chain.segmentation(run, benchmark=THINGS) for run in group.runs]
         rows.append(
             Row(
                 group.title,
                 mean_interval([100 * result["miou"] for result in results]),
                 gain_interval(counts, np.stack([chain.counts(result) for result in results])),
+                mean_interval([100 * result["miou"] for result in things]),
                 mean_interval([100 * chain.referring(run)["mean_iou"] for run in group.runs]),
                 _iou(results),
             )

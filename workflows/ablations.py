@@ -1,0 +1,142 @@
+"""The paper's ablations in the small world, over several seeds, with a plain sentence on each claim.
+
+    python workflows/ablations.py                        # writes workflows/ABLATIONS.md
+    python workflows/ablations.py --tables 4,6 --seeds 0,1,2 --out data/other --write other.md
+
+Training and scores stay in `data/ablations`; a run that is there is not made again, so the same command
+goes on where an earlier one was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+if __name__ == "__main__":
+    # The repository, not this folder: `workflows` is a package also where nothing is installed.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from parsing.errors import UserError
+
+TABLES = ("3", "4", "5", "6", "9", "referring")
+SEEDS = (0, 1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to run.
+
+    Attributes:
+        out: folder of everything.
+        write: the Markdown file.
+        tables: of `TABLES`.
+        seeds: each setting is trained once with each.
+        train, held_out: scenes.
+        epochs: of each training; None takes `chain.TRAINING`'s.
+    """
+
+    out: str = "data/ablations"
+    write: str = "workflows/ABLATIONS.md"
+    tables: tuple[str, ...] = TABLES
+    seeds: tuple[int, ...] = SEEDS
+    train: int = 3000
+    held_out: int = 300
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        for table in self.tables:
+            if table not in TABLES:
+                raise UserError(f"--tables takes {', '.join(TABLES)}, not '{table}'")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise UserError("--seeds takes different numbers from 0 on, such as 0,1,2")
+        for flag, value in (
+            ("--train", self.train),
+            ("--held-out", self.held_out),
+            ("--epochs", self.epochs or 1),
+        ):
+            if value < 1:
+                raise UserError(f"{flag} is at least 1, not {value}")
+
+    @property
+    def command(self) -> str:
+        """What a person types for it."""
+        flags = []
+        if self.tables != TABLES:
+            flags.append(f"--tables {','.join(self.tables)}")
+        flags.append(f"--seeds {','.join(map(str, self.seeds))}")
+        for name in ("train", "held_out", "epochs"):
+            if getattr(self, name) != getattr(Settings, name):
+                flags.append(f"--{name.replace('_', '-')} {getattr(self, name)}")
+        return f"python workflows/ablations.py {' '.join(flags)}"
+
+
+def run(settings: Settings) -> Path:
+    """Trains and scores what is missing, a table at a time, and writes the tables.
+
+    Returns:
+        the Markdown file; it is written anew after every table.
+
+    Raises:
+        UserError: a stage failed.
+    """
+    from parsing.storage import Folder
+    from workflows.ablation_tables import PLANS, document
+    from workflows.chain import Chain, Sizes
+
+    chain = Chain(Path(settings.out), Sizes(settings.train, settings.held_out))
+    chain.make_world()
+    changes = () if settings.epochs is None else (("epochs", settings.epochs),)
+    path = Path(settings.write)
+    tables = []
+    for name in settings.tables:
+        tables.append(PLANS[name](chain, settings.seeds, changes))
+        text = document(tables, chain, settings.command, settings.seeds)
+        Folder(str(path.parent)).write(path.name, text.encode())
+    return path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 for something the user can mend."""
+    try:
+        path = run(parse(arguments))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(f"\nthe tables are in {path}")
+    return 0
+
+
+def parse(arguments: Sequence[str] | None = None) -> Settings:
+    """Flags to settings.
+
+    Raises:
+        UserError: a setting that cannot be.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--out", default=Settings.out, metavar="DIR", help="default %(default)s")
+    add("--write", default=Settings.write, metavar="FILE", help="default %(default)s")
+    add("--tables", default=",".join(TABLES), metavar="T,T,...", help="default %(default)s")
+    add("--seeds", default=",".join(map(str, SEEDS)), metavar="S,S,...", help="default %(default)s")
+    add("--train", type=int, default=Settings.train, metavar="N", help="scenes to train on")
+    add("--held-out", type=int, default=Settings.held_out, metavar="N", help="scenes to score on")
+    add("--epochs", type=int, metavar="N", help="passes over the scenes")
+    values = vars(parser.parse_args(arguments))
+    values["tables"] = tuple(values["tables"].split(","))
+    try:
+        values["seeds"] = tuple(int(one) for one in values["seeds"].split(","))
+    except ValueError as error:
+        raise UserError(f"--seeds takes numbers, not '{values['seeds']}'") from error
+    return Settings(**values)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

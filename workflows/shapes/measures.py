@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -77,16 +78,11 @@ def measure(clip: Clip, scenes: int = 300, seed: int = 0) -> Measures:
         scenes: how many of each kind.
         seed: the data set's.
     """
-    painter = Painter(clip.image_size)
     held_out = list(samples("held-out", scenes, seed))
-    lot = random.Random(f"{seed} alone")
-    alone = [draw_scene(lot, Choice(counts=(1,))) for _ in range(scenes)]
-    tuning = [one.scene for one in samples("tuning", scenes, seed)]
+    alone, (single, _), (several, truth), (others, others_truth) = _scenes(
+        clip.image_size, scenes, seed
+    )
     names = class_embeddings(Dense("clip", clip), NAMES)
-
-    single, _ = _draw(painter, alone)
-    several, truth = _draw(painter, [one.scene for one in held_out])
-    others, others_truth = _draw(painter, tuning)
     texts = clip.encode_texts([one.caption.text for one in held_out])
     pictures = embed(clip, several)
     match = (pictures @ texts.T).cpu()
@@ -167,6 +163,18 @@ def _upsampled(maps: Tensor, scale: float, side: int) -> tuple[np.ndarray, np.nd
     full = F.interpolate((maps * scale).softmax(1), size=side, mode="bilinear", align_corners=False)
     confidence, label = full.max(1)
     return confidence.numpy(), label.numpy()
+
+
+@lru_cache(1)  # a training measures again and again on the same
+def _scenes(side: int, count: int, seed: int):
+    """Scenes with one thing, and their pictures and truth; then those held out, and those to tune on."""
+    painter = Painter(side)
+    lot = random.Random(f"{seed} alone")
+    alone = [draw_scene(lot, Choice(counts=(1,))) for _ in range(count)]
+    held_out, tuning = (
+        [one.scene for one in samples(kind, count, seed)] for kind in ("held-out", "tuning")
+    )
+    return alone, *(_draw(painter, scenes) for scenes in (alone, held_out, tuning))
 
 
 def _draw(painter: Painter, scenes: Sequence[Scene]) -> tuple[Tensor, np.ndarray]:

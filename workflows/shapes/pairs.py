@@ -48,12 +48,12 @@ _QUIET = Manner(
 )
 LESSONS = (
     Lesson(
-        0.35, 40,
+        0.25, 40,
         Choice(counts=(1,), sizes=("large",), textures=("plain",) * 6 + TEXTURES[1:]),
         _QUIET, 0.7, 0.5,
     ),
     Lesson(
-        0.65, 48,
+        0.5, 48,
         Choice(counts=(1, 2, 2), sizes=("medium", "large", "large")),
         replace(_QUIET, colour=0.2, texture=0.15, omitted=0.1), 0.6, 0.4,
     ),

@@ -75,7 +75,7 @@ class Settings:
 
     out: str
     keep: str | None = None
-    steps: int = 8000
+    steps: int = 4000
     batch: int = 128
     lr: float = 1e-3
     warm_up: int = 100
@@ -91,7 +91,7 @@ class Settings:
     bf16: bool = True
     seed: int = 0
     save_every: int = 100
-    measure_every: int = 300
+    measure_every: int = 400
     scenes: int = 300
     threads: int = 1
 

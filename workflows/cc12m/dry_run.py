@@ -159,11 +159,11 @@ def check_labels(captions: int, path: Path) -> str:
 
 def table(stages: Sequence[Stage]) -> str:
     """Markdown."""
-    lines = ["| stage | seconds | driver, GB | all processes, GB | files | on disk, GB |"]
-    lines.append("|---|--:|--:|--:|--:|--:|")
+    lines = ["| stage | seconds | CPU s | driver, GB | all processes, GB | files | on disk, GB |"]
+    lines.append("|---|--:|--:|--:|--:|--:|--:|")
     for one in stages:
         lines.append(
-            f"| {one.name} | {one.seconds:,.1f} | {one.driver_gb:.2f} | {one.tree_gb:.2f} | "
+            f"| {one.name} | {one.seconds:,.1f} | {one.cpu_seconds:,.1f} | {one.driver_gb:.2f} | {one.tree_gb:.2f} | "
             f"{one.files:,} | {one.gb:.3f} |"
         )
     return "\n".join(lines)

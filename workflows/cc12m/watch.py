@@ -20,6 +20,7 @@ class Stage:
     Attributes:
         name: for people.
         seconds: wall clock.
+        cpu_seconds: of processors, all processes together, as far as the last look at each saw them.
         driver_gb: peak of the command's own process, GB of resident memory.
         tree_gb: peak of it and all its descendants together, GB; a page that several of them
             share counts once (the sum of their proportional set sizes).
@@ -29,6 +30,7 @@ class Stage:
 
     name: str
     seconds: float
+    cpu_seconds: float
     driver_gb: float
     tree_gb: float
     files: int
@@ -52,7 +54,7 @@ def watch(name: str, command: Sequence[str], leaves: Path, cwd: Path) -> Stage:
         StageFailed: it does not end with status 0.
     """
     began = time.monotonic()
-    driver = tree = 0
+    family = _Family()
     with subprocess.Popen(
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -62,8 +64,7 @@ def watch(name: str, command: Sequence[str], leaves: Path, cwd: Path) -> Stage:
                     said, _ = process.communicate(timeout=LOOK_SECONDS)
                     break
                 except subprocess.TimeoutExpired:
-                    own, all_of_them = _memory(process.pid)
-                    driver, tree = max(driver, own), max(tree, all_of_them)
+                    family.look(process.pid)
         except BaseException:
             process.terminate()  # parsing/run.py ends its own Ray then
             raise
@@ -72,7 +73,10 @@ def watch(name: str, command: Sequence[str], leaves: Path, cwd: Path) -> Stage:
         last = said.strip().splitlines()[-1:] or [f"it ended with status {process.returncode}"]
         raise StageFailed(f"{name}: {last[0]}")
     files, size = left(leaves)
-    return Stage(name, seconds, driver / 1e9, tree / 1e9, files, size / 1e9, said)
+    cpu = sum(family.cpu.values())
+    return Stage(
+        name, seconds, cpu, family.driver / 1e9, family.tree / 1e9, files, size / 1e9, said
+    )
 
 
 def left(place: Path) -> tuple[int, int]:
@@ -82,18 +86,31 @@ def left(place: Path) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def _memory(pid: int) -> tuple[int, int]:
-    """Bytes of resident memory of one process, and of it with its descendants."""
-    try:
-        parent = psutil.Process(pid)
-        own = parent.memory_info().rss
-        family = [parent, *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0, 0
-    total = 0
-    for each in family:
+class _Family:
+    """A process and its descendants.
+
+    Attributes:
+        driver, tree: most bytes seen of the process itself, and of all together.
+        cpu: seconds of processors of each process by its id and start.
+    """
+
+    def __init__(self) -> None:
+        self.driver = self.tree = 0
+        self.cpu: dict[tuple[int, float], float] = {}
+
+    def look(self, pid: int) -> None:
         try:
-            total += each.memory_full_info().pss
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return own, total
+            parent = psutil.Process(pid)
+            self.driver = max(self.driver, parent.memory_info().rss)
+            family = [parent, *parent.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return
+        total = 0
+        for each in family:
+            try:
+                times = each.cpu_times()
+                self.cpu[each.pid, each.create_time()] = times.user + times.system
+                total += each.memory_full_info().pss
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        self.tree = max(self.tree, total)

@@ -296,6 +296,39 @@ def test_something_else_that_listens_there_is_given_up_on():
             ask_cluster(address, 4)
 
 
+@pytest.mark.cluster
+def test_a_real_cluster_is_asked_for_its_nodes_and_refuses_strangers(here, monkeypatch, tmp_path):
+    port = free_port()
+    link = Path(f"/tmp/p{os.getpid()}")  # Ray's sockets need short paths
+    link.unlink(missing_ok=True)
+    link.symlink_to(tmp_path)
+    for name, value in (("MODE", "token"), ("TOKEN", "0123456789abcdef" * 4)):
+        monkeypatch.setenv(f"RAY_AUTH_{name}", value)
+    program = Path(sys.executable).with_name("ray")
+    flags = ["start", "--head", "--block", "--num-cpus=1", f"--port={port}"]
+    ray = subprocess.Popen(
+        [program, *flags, "--include-dashboard=false", "--node-ip-address=127.0.0.1"],
+        env=os.environ | {"RAY_TMPDIR": str(link)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        end = time.monotonic() + 60
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert ray.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.3)
+        address = f"127.0.0.1:{port}"
+        assert ask_cluster(address, 120) == [here]
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 64)
+        with pytest.raises(UserError, match="does not let this process in"):
+            ask_cluster(address, 120)
+    finally:
+        ray.terminate()
+        ray.wait(timeout=60)
+        link.unlink()
+
+
 def test_what_a_cluster_lacks_is_named(node, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     head = replace(node, host="head", cards=(), usable=0)

@@ -153,7 +153,7 @@ def markdown(label: str, results: dict[str, MeanAndOverall]) -> str:
         notes.append(
             "The paper's figures for these benchmarks are not recorded in `eval/paper.yaml`."
         )
-    return table({name: name for name in results}, rows, paper, notes).replace("mIoU, %", "IoU, %")
+    return table("IoU, %", {name: name for name in results}, rows, paper, notes)
 
 
 def parse(arguments: Sequence[str] | None = None) -> Settings:

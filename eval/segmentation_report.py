@@ -96,10 +96,11 @@ def markdown(results: Sequence[Result]) -> str:
         notes.append(
             "The paper's figures for these benchmarks are not recorded in `eval/paper.yaml`."
         )
-    return table(columns, rows, paper, notes)
+    return table("mIoU, %", columns, rows, paper, notes)
 
 
 def table(
+    figure: str,
     columns: dict[str, str],
     rows: dict[str, dict[str, str]],
     paper: Sequence[PaperRow],
@@ -108,12 +109,13 @@ def table(
     """A Markdown table whose first rows are marked as the paper's.
 
     Args:
+        figure: what the cells are.
         columns: titles by name.
         rows: cells by column of each run.
         paper: rows of one of the paper's tables.
         notes: lines below the table.
     """
-    lines = ["| mIoU, % | " + " | ".join(columns.values()) + " |"]
+    lines = [f"| {figure} | " + " | ".join(columns.values()) + " |"]
     lines.append("|---|" + "---:|" * len(columns))
     for row in paper:
         cells = [f"{row.values[name]:.1f}" if name in row.values else "-" for name in columns]

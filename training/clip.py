@@ -17,6 +17,7 @@ import xxhash
 from open_clip.factory import load_checkpoint
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from open_clip.transformer import VisionTransformer
+from safetensors import SafetensorError
 from safetensors.torch import load as read_safetensors
 from safetensors.torch import save as write_safetensors
 from torch import Tensor, nn
@@ -159,7 +160,10 @@ def tag_embeddings(
         key.update(part.encode() + b"\0")
     name = f"tags-{key.hexdigest()}.safetensors"
     if cache is not None and cache.exists(name):
-        return read_safetensors(cache.read(name))["embeddings"]
+        try:
+            return read_safetensors(cache.read(name))["embeddings"]
+        except (SafetensorError, KeyError):  # damaged: made again below
+            pass
     embeddings = clip.encode_texts([template.format(tag) for tag in tags]).cpu()
     if cache is not None:
         cache.make()

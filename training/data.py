@@ -212,29 +212,27 @@ class LabelledImages(Dataset):
         """Reads a micro-batch. A file that cannot be decoded gives its place to another image."""
         size = self.augmentation.size
         pixels = _empty_pixels((len(items), size, size, 3))
-        filled = pixels.numpy()
+        squares = pixels.numpy()
         images = np.asarray(items) % len(self)
         places = self._places(images)
-        tried = skipped = 0
+        skipped = 0
         for i, item in enumerate(items):
-            draw = random.Random((self.seed << 64) + item)
-            place, failures = places[i], 0
-            while True:
-                tried += 1
+            draw, place = random.Random((self.seed << 64) + item), places[i]
+            for failures in range(1, TRIES + 1):
                 try:
                     data = self.reader.read(*place)
-                    square = self.augmentation(data, draw.getrandbits(64))
+                    squares[i] = self.augmentation(data, draw.getrandbits(64))
                     break
                 except Exception as error:  # Pillow and its plugins raise of every kind
-                    skipped, failures = skipped + 1, failures + 1
+                    skipped += 1
                     if failures == TRIES:
                         where = self.reader.where(*place[:2])
                         problem = f"{TRIES} images in a row cannot be decoded, the last is {where}: {error}"
-                        return _no_batch(tried, skipped, problem)
+                        return _no_batch(i + skipped, skipped, problem)
                 images[i] = draw.randrange(len(self))
                 place = self._places(images[i : i + 1])[0]
-            filled[i] = square
         crow, cols = self.labels.rows_torch(self.joined.labels[images])
+        tried = len(items) + skipped
         return Batch(pixels, self._tokens(images), crow, cols.long(), tried, skipped)
 
     def _places(self, images: np.ndarray) -> list[tuple[int, str, int, int]]:

@@ -156,7 +156,7 @@ class Trainer:
                 if last or self._stop or self.step % settings.save_every == 0:
                     self._save(figures)
                 if self._stop and not last:
-                    raise Stopped(self._stop, self.step, self.folder.url)
+                    raise Stopped(self.step, self.folder.url)
 
     def _one_step(self, batches) -> dict[str, Tensor]:
         with self.watch.phase("waiting"):
@@ -326,7 +326,7 @@ class Trainer:
 class Stopped(UserError):
     """The run was asked to stop, and saved a checkpoint first."""
 
-    def __init__(self, stop: int, step: int, folder: str):
+    def __init__(self, step: int, folder: str):
         super().__init__(
             f"stopped after step {step:,}, which is saved in {folder}: go on with --resume"
         )

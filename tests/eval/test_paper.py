@@ -24,7 +24,8 @@ def test_rows_are_those_that_say_something_of_the_columns(tmp_path):
     (tmp_path / "paper.yaml").write_text(TABLES)
     [row] = paper_rows("1", ["voc"], tmp_path / "paper.yaml")
     assert row == PaperRow("1", "Theirs", {"voc": 12.3})
-    drawn = table({"voc": "VOC"}, {"ours": {"voc": "1.00"}}, [row], [])
+    drawn = table("mIoU, %", {"voc": "VOC"}, {"ours": {"voc": "1.00"}}, [row], [])
+    assert drawn.splitlines()[0] == "| mIoU, % | VOC |"
     assert drawn.splitlines()[2:] == ["| Theirs (paper, Table 1) | 12.3 |", "| ours | 1.00 |"]
 
 

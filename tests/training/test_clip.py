@@ -53,6 +53,15 @@ def test_tag_embeddings_are_computed_once_for_each_model_vocabulary_and_template
     assert torch.equal(tag_embeddings(tiny, ["cat", "dog"], cache), first)
 
 
+def test_damaged_tag_embeddings_are_made_again(tiny, tmp_path):
+    cache = Folder(tmp_path / "cache")
+    first = tag_embeddings(tiny, ["cat", "dog"], cache)
+    [name] = cache.names(".safetensors")
+    (tmp_path / "cache" / name).write_bytes(b"torn")
+    assert torch.equal(tag_embeddings(tiny, ["cat", "dog"], cache), first)
+    assert torch.equal(tag_embeddings(tiny, ["cat", "dog"], cache), first)
+
+
 def test_the_fingerprint_tells_weights_and_activations_apart(
     tiny, tiny_folder, tmp_path, save_clip
 ):

@@ -1,11 +1,21 @@
-"""How well a CLIP knows the small world: it names, it tells captions apart, its patches segment."""
+"""How well a CLIP knows the small world: it names, it tells captions apart, its patches segment.
+
+python workflows/shapes/measures.py --model workflows/shapes/clip
+"""
 
 from __future__ import annotations
 
+import argparse
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from pathlib import Path
+
+if __name__ == "__main__":
+    # The repository, not this folder: `workflows` is a package also where nothing is installed.
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import numpy as np
 import torch
@@ -14,7 +24,8 @@ from torch.nn import functional as F
 
 from eval.class_embeddings import class_embeddings
 from eval.confusion import ConfusionMatrix
-from training.clip import Clip
+from parsing.errors import UserError
+from training.clip import Clip, load_clip
 from training.dense import Dense
 from training.model import normalise
 from training.surgery import MASKCLIP, NONE, SURGERY, ImagePath, image_tokens, plain_features
@@ -55,6 +66,8 @@ class Measures:
         naming_in_scene: scenes with one to four things in which the most similar name is one of them.
         retrieval: captions and pictures that find each other among `scenes`, mean of both directions.
         background: mIoU of calling everything background.
+        supervised: mIoU of a linear map from the same patches to the classes, fitted to the masks
+            of as many other scenes: what no CLIP is told.
         segmented: one for each path.
         scenes: how many of each kind.
     """
@@ -63,11 +76,28 @@ class Measures:
     naming_in_scene: float
     retrieval: float
     background: float
+    supervised: float
     segmented: tuple[Segmented, ...]
     scenes: int
 
     def to_json(self) -> dict:
         return asdict(self)
+
+    def markdown(self) -> str:
+        """A table for people."""
+        rows = [
+            ("names the thing of a scene with one, of 14", self.naming),
+            ("names a thing of a scene with one to four", self.naming_in_scene),
+            (f"picture and caption find each other among {self.scenes}", self.retrieval),
+            ("mIoU, everything background", self.background),
+            *(
+                (f"mIoU, `{one.path}`, scale {one.scale:g}, threshold {one.threshold:g}", one.miou)
+                for one in self.segmented
+            ),
+            ("mIoU, linear map of the patches, fitted to masks", self.supervised),
+        ]
+        lines = [f"| {self.scenes} held-out scenes of each kind | % |", "|---|---:|"]
+        return "\n".join(lines + [f"| {name} | {value:.1f} |" for name, value in rows])
 
 
 def measure(clip: Clip, scenes: int = 300, seed: int = 0) -> Measures:
@@ -113,6 +143,7 @@ def measure(clip: Clip, scenes: int = 300, seed: int = 0) -> Measures:
         ),
         retrieval=100 * sum(found) / 2,
         background=100 * float(nothing.miou),
+        supervised=_supervised(clip, (others, others_truth), (several, truth)),
         segmented=tuple(segmented),
         scenes=scenes,
     )
@@ -137,6 +168,36 @@ def _maps(clip: Clip, pictures: Tensor, path: ImagePath, names: Tensor) -> Tenso
         features = F.normalize(plain_features(clip.visual, tokens.patches).float(), dim=-1)
         found.append((features @ names.T).transpose(1, 2).unflatten(2, tokens.grid))
     return torch.cat(found)
+
+
+@torch.no_grad()
+def _supervised(
+    clip: Clip, known: tuple[Tensor, np.ndarray], asked: tuple[Tensor, np.ndarray]
+) -> float:
+    """mIoU in percent of ridge regression from patch tokens to each class's share of the patch."""
+    count, side, patch = len(NAMES) + 1, clip.image_size, clip.patch_size
+
+    def tokens(pictures: Tensor) -> Tensor:
+        parts = [
+            clip.visual.ln_post(
+                image_tokens(
+                    clip.visual, normalise(part, clip.mean, clip.std), ImagePath(NONE), False
+                ).patches
+            ).flatten(0, 1)
+            for part in pictures.split(_BATCH)
+        ]
+        return F.pad(torch.cat(parts), (0, 1), value=1.0).double()
+
+    truth = F.one_hot(torch.from_numpy(known[1]).long(), count).permute(0, 3, 1, 2).double()
+    shares = F.avg_pool2d(truth, patch).permute(0, 2, 3, 1).reshape(-1, count)
+    x = tokens(known[0])
+    weights = torch.linalg.solve(x.T @ x + torch.eye(x.shape[1]).double(), x.T @ shares)
+    grid = (len(asked[0]), side // patch, side // patch, count)
+    maps = (tokens(asked[0]) @ weights).view(grid).permute(0, 3, 1, 2)
+    full = F.interpolate(maps, size=side, mode="bilinear", align_corners=False)
+    matrix = ConfusionMatrix(count)
+    matrix.add(asked[1], full.argmax(1).numpy().astype(np.int16))
+    return 100 * float(matrix.miou)
 
 
 def _best(maps: Tensor, truth: np.ndarray) -> tuple[float, float]:
@@ -190,3 +251,25 @@ def _draw(painter: Painter, scenes: Sequence[Scene]) -> tuple[Tensor, np.ndarray
 
 def _percent(truths) -> float:
     return 100 * float(np.mean(list(truths)))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True, help="an open_clip folder")
+    parser.add_argument("--scenes", type=int, default=300, help="of each kind")
+    parser.add_argument("--seed", type=int, default=0, help="of the scenes")
+    values = parser.parse_args(arguments)
+    try:
+        if values.scenes < 1:
+            raise UserError(f"--scenes is at least 1, not {values.scenes}")
+        print(measure(load_clip(values.model, None), values.scenes, values.seed).markdown())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -55,12 +55,12 @@ LESSONS = (
     Lesson(
         0.5, 48,
         Choice(counts=(1, 2, 2), sizes=("medium", "large", "large")),
-        replace(_QUIET, colour=0.2, texture=0.15, omitted=0.1), 0.6, 0.4,
+        replace(_QUIET, colour=0.2, texture=0.15, place=0.25, omitted=0.1), 0.5, 0.4,
     ),
     Lesson(
         1.0, 64,
         Choice(),
-        Manner(colour=0.35, texture=0.35, size=0.3, place=0.25, omitted=0.15, web=0.5), 0.5, 0.25,
+        Manner(colour=0.35, texture=0.35, size=0.3, place=0.4, omitted=0.15, web=0.5), 0.3, 0.25,
     ),
 )  # fmt: skip
 

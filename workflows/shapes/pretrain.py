@@ -17,7 +17,8 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,10 @@ if __name__ == "__main__":
     # The repository, not this folder: `workflows` is a package also where nothing is installed.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-import open_clip
 import torch
 from open_clip.loss import ClipLoss
 from safetensors.torch import save as save_safetensors
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
@@ -40,14 +40,13 @@ from parsing.storage import Folder
 from training.clip import CONFIG_FILE, Clip, load_clip
 from training.model import normalise
 from workflows.shapes.dataset import samples
-from workflows.shapes.drawing import SIDE
 from workflows.shapes.measures import measure
-from workflows.shapes.pairs import Pairs
-from workflows.shapes.tokenizer import CONTEXT, save_tokenizer, train_tokenizer
+from workflows.shapes.model import MEAN, STD, Size, build, configuration, embed_part, embed_texts
+from workflows.shapes.pairs import Pairs, tokenize
+from workflows.shapes.tokenizer import save_tokenizer, train_tokenizer
 
 CHECKPOINT, METRICS, ABOUT = "checkpoint.pt", "metrics.jsonl", "training.json"
 WEIGHTS = "open_clip_model.safetensors"
-MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 _WORDS_FROM = 5_000  # captions that the tokenizer learns its words from
 _LARGEST_SCALE = math.log(100)  # of the logits, as in CLIP
 _LOOSE = ("out", "keep", "save_every", "measure_every", "threads", "scenes")
@@ -63,9 +62,7 @@ class Settings:
         steps, batch: how many, and pairs in each.
         lr, warm_up, weight_decay, clip_norm: AdamW's peak rate (cosine to nothing after so many
             steps of warm-up), its decay of matrices, the largest norm of a gradient.
-        width, layers, patch: of the image transformer; heads are 32 wide.
-        text_width, text_layers, embed_dim: of the text transformer, and of the joint space.
-        side: pixels of the pictures.
+        size: of the model.
         bf16: products in bfloat16; the weights are float32.
         seed: of everything.
         save_every, measure_every: steps.
@@ -81,13 +78,7 @@ class Settings:
     warm_up: int = 100
     weight_decay: float = 0.1
     clip_norm: float = 1.0
-    width: int = 128
-    layers: int = 5
-    patch: int = 8
-    text_width: int = 96
-    text_layers: int = 2
-    embed_dim: int = 96
-    side: int = SIDE
+    size: Size = field(default_factory=Size)
     bf16: bool = True
     seed: int = 0
     save_every: int = 100
@@ -97,48 +88,20 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("steps", 1), ("batch", 2), ("warm_up", 0), ("layers", 1), ("patch", 2), ("seed", 0),
-            ("text_layers", 1), ("embed_dim", 1), ("save_every", 1), ("measure_every", 1),
-            ("scenes", 1), ("threads", 1), ("width", 32), ("text_width", 32),
+            ("steps", 1), ("batch", 2), ("warm_up", 0), ("seed", 0), ("save_every", 1),
+            ("measure_every", 1), ("scenes", 1), ("threads", 1),
         ):  # fmt: skip
             if getattr(self, name) < least:
                 flag = name.replace("_", "-")
                 raise UserError(f"--{flag} is at least {least}, not {getattr(self, name)}")
-        if self.width % 32 or self.text_width % 32:
-            raise UserError("--width and --text-width are multiples of 32, the width of a head")
-        if self.side % self.patch:
-            raise UserError(f"--side {self.side} is not whole patches of {self.patch} pixels")
         if not self.lr > 0:
             raise UserError(f"--lr is above 0, not {self.lr}")
 
     def same(self) -> dict[str, Any]:
         """What must not change between a checkpoint and the training that goes on from it."""
-        return {key: value for key, value in asdict(self).items() if key not in _LOOSE}
-
-
-def configuration(settings: Settings, words: int) -> dict[str, Any]:
-    """What `open_clip_config.json` says, for a tokenizer of so many words."""
-    return {
-        "model_cfg": {
-            "embed_dim": settings.embed_dim,
-            "vision_cfg": {
-                "image_size": settings.side,
-                "patch_size": settings.patch,
-                "width": settings.width,
-                "layers": settings.layers,
-                "head_width": 32,
-            },
-            "text_cfg": {
-                "context_length": CONTEXT,
-                "vocab_size": words,
-                "width": settings.text_width,
-                "heads": settings.text_width // 32,
-                "layers": settings.text_layers,
-                "hf_tokenizer_name": "shapes",  # that it has one: open_clip reads it from the folder
-            },
-        },
-        "preprocess_cfg": {"mean": list(MEAN), "std": list(STD), "interpolation": "bicubic"},
-    }
+        values = asdict(self)
+        values |= values.pop("size")
+        return {key: value for key, value in values.items() if key not in _LOOSE}
 
 
 def pretrain(settings: Settings) -> Path:
@@ -161,7 +124,7 @@ def _pretrain(settings: Settings, folder: Folder) -> Path:
     torch.manual_seed(settings.seed)
     words = (one.caption.text for one in samples("words", _WORDS_FROM, settings.seed))
     tokenizer = train_tokenizer(words)
-    model = build(settings, len(tokenizer))
+    model = build(settings.size, len(tokenizer))
     optimiser = torch.optim.AdamW(
         _groups(model, settings.weight_decay), lr=settings.lr, betas=(0.9, 0.98), eps=1e-6
     )
@@ -197,23 +160,13 @@ def _pretrain(settings: Settings, folder: Folder) -> Path:
             scale = round(model.logit_scale.exp().item(), 2)
             _log(folder, record | {"lr": rate, "scale": scale})
         if step % settings.measure_every == 0 or last:
-            clip = Clip(model, _Tokens(tokenizer), "shapes")
+            clip = Clip(model, partial(tokenize, tokenizer), "shapes")
             _log(folder, record | measure(clip, settings.scenes, settings.seed).to_json())
             model.requires_grad_(True).train()
         if step % settings.save_every == 0 or last:
             _save(folder, settings, model, optimiser, step, minutes)
     keep = Path(settings.keep) if settings.keep else Path(settings.out) / "clip"
     return save(keep, settings, model, tokenizer, minutes)
-
-
-def build(settings: Settings, words: int) -> nn.Module:
-    """An untrained open_clip model for a tokenizer of so many words."""
-    about = configuration(settings, words)["model_cfg"]
-    model = open_clip.CLIP(**about)
-    open_clip.set_model_preprocess_cfg(
-        model, configuration(settings, words)["preprocess_cfg"] | {"size": settings.side}
-    )
-    return model
 
 
 def save(
@@ -227,7 +180,7 @@ def save(
     folder = Folder(keep)
     folder.make()
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
-    folder.write_json(CONFIG_FILE, configuration(settings, len(tokenizer)))
+    folder.write_json(CONFIG_FILE, configuration(settings.size, len(tokenizer)))
     save_tokenizer(tokenizer, keep)
     folder.write(WEIGHTS, save_safetensors(weights))
     measures = measure(load_clip(str(keep)), settings.scenes, settings.seed)
@@ -236,64 +189,11 @@ def save(
     return keep
 
 
-def embed_part(visual: nn.Module, images: Tensor, corner: tuple[float, float]) -> Tensor:
-    """What the ViT says of pictures that are a part of whole ones; of whole ones, what it always says.
-
-    Args:
-        visual: open_clip's ViT.
-        images: normalised, shape (n, 3, h, w), of whole patches.
-        corner: where between the top and the bottom, and between left and right, the part lies.
-
-    Returns:
-        shape (n, D), not normalised.
-    """
-    rows, columns = (
-        size // patch for size, patch in zip(images.shape[-2:], visual.patch_size, strict=True)
-    )
-    height, width = visual.grid_size
-    top, left = round(corner[0] * (height - rows)), round(corner[1] * (width - columns))
-    first, places = visual.positional_embedding[:1], visual.positional_embedding[1:]
-    places = places.unflatten(0, (height, width))[top : top + rows, left : left + columns]
-    x = visual.conv1(images).flatten(2).transpose(1, 2) + places.flatten(0, 1)
-    start = (visual.class_embedding + first).expand(len(x), 1, -1).to(x.dtype)
-    x = visual.transformer(visual.ln_pre(torch.cat([start, x], 1)))
-    return visual.ln_post(x[:, 0]) @ visual.proj
-
-
-def embed_texts(model: nn.Module, tokens: Tensor) -> Tensor:
-    """What open_clip's text transformer says, without the padding behind the longest text.
-
-    Args:
-        model: open_clip's CLIP.
-        tokens: int64 of shape (n, context).
-
-    Returns:
-        shape (n, D), not normalised.
-    """
-    ends = tokens.argmax(1)
-    longest = int(ends.max()) + 1
-    x = model.token_embedding(tokens[:, :longest]) + model.positional_embedding[:longest]
-    x = model.transformer(x, attn_mask=model.attn_mask[:longest, :longest])
-    return model.ln_final(x)[torch.arange(len(x)), ends] @ model.text_projection
-
-
 def schedule(step: int, warm_up: int, steps: int) -> float:
     """Share of the peak rate at a step, from 1: a linear rise, then a half cosine to nothing."""
     if step <= warm_up:
         return step / warm_up
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
-
-
-class _Tokens:
-    """open_clip's HFTokenizer before there is a folder to read it from."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast):
-        self.tokenizer = tokenizer
-
-    def __call__(self, texts: list[str]) -> Tensor:
-        from workflows.shapes.pairs import tokenize
-
-        return tokenize(self.tokenizer, texts)
 
 
 def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
@@ -357,15 +257,19 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     )
     parser.add_argument("--out", required=True, help="folder of checkpoint and metrics")
     parser.add_argument("--keep", help="folder for the finished model (default: OUT/clip)")
-    for name, value in asdict(Settings(out="-")).items():
+    own = {one.name: one.default for one in fields(Settings)}
+    size = asdict(Size())
+    for name, value in (own | size).items():
         flag = "--" + name.replace("_", "-")
-        if isinstance(value, bool):
+        if name == "bf16":
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=value)
-        elif name not in ("out", "keep"):
+        elif name not in ("out", "keep", "size"):
             parser.add_argument(
                 flag, type=type(value), default=value, help="(default: %(default)s)"
             )
-    return Settings(**vars(parser.parse_args(arguments)))
+    values = vars(parser.parse_args(arguments))
+    chosen = Size(**{name: values.pop(name) for name in size})
+    return Settings(**values, size=chosen)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -103,11 +103,12 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     Returns:
         uint8 of shape (size, size, 3).
     """
-    channels_first = torch.from_numpy(image).permute(2, 0, 1)[None]
+    # A batch of one before channels are moved: so torch knows the layout and keeps it.
+    batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
     resized = F.interpolate(
-        channels_first, (size, size), mode="bicubic", align_corners=False, antialias=True
+        batch, (size, size), mode="bicubic", align_corners=False, antialias=True
     )
-    return resized[0].permute(1, 2, 0).numpy()
+    return resized.permute(0, 2, 3, 1)[0].numpy()
 
 
 def random_box(width: int, height: int, min_scale: float, draw: random.Random) -> Box:

@@ -36,6 +36,7 @@ from workflows.shapes.world import NAMES, Choice, Scene, draw_scene
 SCALES = (5.0, 10.0, 20.0, 40.0)  # of Eq. 8
 THRESHOLDS = tuple(np.arange(0.1, 0.96, 0.05).round(2).tolist())
 _BATCH = 64
+_FITTING = 300  # steps
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def _maps(clip: Clip, pictures: Tensor, path: ImagePath, names: Tensor) -> Tenso
 def _supervised(
     clip: Clip, known: tuple[Tensor, np.ndarray], asked: tuple[Tensor, np.ndarray]
 ) -> float:
-    """mIoU in percent of ridge regression from patch tokens to each class's share of the patch."""
+    """mIoU in percent of logistic regression from patch tokens to each class's share of the patch."""
     count, side, patch = len(NAMES) + 1, clip.image_size, clip.patch_size
 
     def tokens(pictures: Tensor) -> Tensor:
@@ -186,14 +187,20 @@ def _supervised(
             ).flatten(0, 1)
             for part in pictures.split(_BATCH)
         ]
-        return F.pad(torch.cat(parts), (0, 1), value=1.0).double()
+        return F.pad(torch.cat(parts), (0, 1), value=1.0)
 
-    truth = F.one_hot(torch.from_numpy(known[1]).long(), count).permute(0, 3, 1, 2).double()
+    truth = F.one_hot(torch.from_numpy(known[1]).long(), count).permute(0, 3, 1, 2).float()
     shares = F.avg_pool2d(truth, patch).permute(0, 2, 3, 1).reshape(-1, count)
     x = tokens(known[0])
-    weights = torch.linalg.solve(x.T @ x + torch.eye(x.shape[1]).double(), x.T @ shares)
+    weights = torch.zeros(x.shape[1], count, requires_grad=True)
+    optimiser = torch.optim.Adam([weights], lr=0.05)
+    with torch.enable_grad():
+        for _ in range(_FITTING):
+            optimiser.zero_grad()
+            F.cross_entropy(x @ weights, shares).backward()
+            optimiser.step()
     grid = (len(asked[0]), side // patch, side // patch, count)
-    maps = (tokens(asked[0]) @ weights).view(grid).permute(0, 3, 1, 2)
+    maps = (tokens(asked[0]) @ weights).softmax(1).view(grid).permute(0, 3, 1, 2)
     full = F.interpolate(maps, size=side, mode="bilinear", align_corners=False)
     matrix = ConfusionMatrix(count)
     matrix.add(asked[1], full.argmax(1).numpy().astype(np.int16))

@@ -22,7 +22,7 @@ if __name__ == "__main__":
 from parsing.errors import UserError
 
 PARSERS = ("llm", "nltk", "spacy", "tag2text")
-REPORT = "report.html"
+REPORT, PICTURE = "report.html", "result.png"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Settings:
     """What to run.
 
     Attributes:
-        out: folder of everything; `report.html` in it is the end of it.
+        out: folder of everything; `report.html` and `result.png` in it are the end of it.
         train, held_out: scenes.
         epochs: of each training; None takes `chain.TRAINING`'s.
         seeds: one training each, of objects alone and of objects and attributes.
@@ -71,8 +71,10 @@ def demo(settings: Settings) -> Path:
     Raises:
         UserError: a stage failed.
     """
+    from eval.overlays import save_picture
     from labels.build import BOTH
     from labels.vocabulary import OBJECT
+    from parsing.storage import Folder
     from workflows.chain import Chain, Recipe, Sizes
     from workflows.report import Trained, report
 
@@ -90,9 +92,11 @@ def demo(settings: Settings) -> Path:
         ]
         runs = [str(chain.run(recipe)) for recipe in recipes]
         groups.append(Trained(title, chain.labels(recipes[0]), runs))
-    path = Path(settings.out) / REPORT
-    path.write_text(report(chain, parsers, groups), "utf-8")
-    return path
+    page, picture = report(chain, parsers, groups)
+    folder = Folder(settings.out)
+    save_picture(picture, folder, PICTURE)
+    folder.write(REPORT, page.encode())
+    return Path(settings.out) / REPORT
 
 
 def _can_run(parser: str, first: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader
+from PIL import Image
 
 from eval.answers import read_tags
 from eval.gold import GoldCaption, read_gold
@@ -25,6 +26,7 @@ from workflows.report_pictures import (
     Shown,
     loss_curves,
     png_url,
+    result_sheet,
     segmentations,
     similarity_maps,
     training_pictures,
@@ -70,8 +72,10 @@ class Row:
     classes: dict[str, float]
 
 
-def report(chain: Chain, parsers: Sequence[str], groups: Sequence[Trained]) -> str:
-    """The page.
+def report(
+    chain: Chain, parsers: Sequence[str], groups: Sequence[Trained]
+) -> tuple[str, Image.Image]:
+    """The page, and its segmentations as one picture.
 
     Args:
         chain: world, tags and runs are there already; scores are made here where they are missing.
@@ -90,7 +94,7 @@ def report(chain: Chain, parsers: Sequence[str], groups: Sequence[Trained]) -> s
         lstrip_blocks=True,
     )
     environment.filters |= {"interval": interval, "share": _share}
-    return environment.get_template("report.html.jinja").render(
+    page = environment.get_template("report.html.jinja").render(
         date=date.today().isoformat(),
         rows=rows,
         verdict=verdict(rows),
@@ -108,6 +112,7 @@ def report(chain: Chain, parsers: Sequence[str], groups: Sequence[Trained]) -> s
         maps=similarity_maps(chain, models, MAPS),
         segmented=segmentations(chain, models, SEGMENTED),
     )
+    return page, result_sheet(chain, models, SEGMENTED)
 
 
 def score_rows(chain: Chain, groups: Sequence[Trained]) -> list[Row]:

@@ -15,14 +15,14 @@ from markupsafe import Markup
 from PIL import Image
 
 from eval.benchmark_list import open_benchmark
-from eval.benchmarks import open_image
+from eval.benchmarks import Benchmark, open_image
 from eval.class_embeddings import class_embeddings
-from eval.pictures import heat_map, overlay, palette
+from eval.pictures import grid, heat_map, overlay, palette
 from eval.referring import ReferringSet
 from eval.segmenter import Inference, Segmenter
 from training.dense import Dense
 from training.metrics import METRICS
-from workflows.chain import SPLIT, WHOLE, Chain
+from workflows.chain import SEGMENTATION, SPLIT, WHOLE, Chain
 
 ZOOM = 3
 _COLOURS = ("#2a6f97", "#c8553d", "#5b8c5a")
@@ -128,7 +128,29 @@ def similarity_maps(chain: Chain, models: Sequence[Shown], count: int) -> list[M
 
 def segmentations(chain: Chain, models: Sequence[Shown], count: int) -> Segmentations:
     """The first scenes of the benchmark."""
-    benchmark = open_benchmark(f"{chain.world}/segmentation", chain.folder)
+    drawn = _segmented(chain, models, count)
+    rows = [[data_url(picture) for picture in row] for row in drawn]
+    names = _benchmark(chain).class_names
+    colours = ["#{:02x}{:02x}{:02x}".format(*one) for one in palette(len(names)).tolist()]
+    legend = list(zip(names, colours, strict=True))[1:]
+    return Segmentations([one.title for one in models], rows, legend)
+
+
+def result_sheet(chain: Chain, models: Sequence[Shown], count: int) -> Image.Image:
+    """The same as one picture: a scene a column, then the truth and each model's answer below it."""
+    columns = _segmented(chain, models, count)
+    titles = ["scene", "truth", *(one.title for one in models)]
+    captions = [[title, *[""] * (count - 1)] for title in titles]
+    return grid([list(row) for row in zip(*columns, strict=True)], captions)
+
+
+def _benchmark(chain: Chain) -> Benchmark:
+    return open_benchmark(f"{chain.world}/{SEGMENTATION}", chain.folder)
+
+
+def _segmented(chain: Chain, models: Sequence[Shown], count: int) -> list[list[Image.Image]]:
+    """For each of the first scenes: itself, the true classes, and each model's."""
+    benchmark = _benchmark(chain)
     keys = list(benchmark.keys)[:count]
     pictures = [benchmark.image(key) for key in keys]
     columns = [[benchmark.truth(key) for key in keys]]
@@ -136,17 +158,10 @@ def segmentations(chain: Chain, models: Sequence[Shown], count: int) -> Segmenta
         embeddings = class_embeddings(one.dense, benchmark.names, one.inference.templates)
         segmenter = Segmenter(one.dense, embeddings, one.inference, one.inference.threshold)
         columns.append(segmenter.label_maps(pictures))
-    rows = [
-        [
-            data_url(_zoomed(picture)),
-            *(data_url(_zoomed(overlay(picture, maps[place], True))) for maps in columns),
-        ]
+    return [
+        [_zoomed(picture), *(_zoomed(overlay(picture, maps[place], True)) for maps in columns)]
         for place, picture in enumerate(pictures)
     ]
-    names = benchmark.class_names
-    colours = ["#{:02x}{:02x}{:02x}".format(*one) for one in palette(len(names)).tolist()]
-    legend = list(zip(names, colours, strict=True))[1:]
-    return Segmentations([one.title for one in models], rows, legend)
 
 
 def data_url(picture: Image.Image) -> str:

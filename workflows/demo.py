@@ -85,7 +85,7 @@ def demo(settings: Settings) -> Path:
         chain.tags(parser)
     changes = () if settings.epochs is None else (("epochs", settings.epochs),)
     groups = []
-    for kinds, title in ((OBJECT, "TagAlign, objects"), (BOTH, "TagAlign, objects + attributes")):
+    for kinds, title in ((OBJECT, "TagAlign (objects)"), (BOTH, "TagAlign (objects + attributes)")):
         recipes = [
             Recipe(settings.parsers[0], kinds, changes=changes, seed=seed)
             for seed in settings.seeds

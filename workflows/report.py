@@ -32,7 +32,7 @@ from workflows.report_pictures import (
     training_pictures,
 )
 
-SCENES, MAPS, SEGMENTED = 8, 5, 8  # how many of each are shown
+SCENES, MAPS, SEGMENTED, SHEET = 8, 5, 8, 6  # how many of each are shown
 UNKNOWN = float("nan")
 
 
@@ -112,7 +112,7 @@ def report(
         maps=similarity_maps(chain, models, MAPS),
         segmented=segmentations(chain, models, SEGMENTED),
     )
-    return page, result_sheet(chain, models, SEGMENTED)
+    return page, result_sheet(chain, models, SHEET)
 
 
 def score_rows(chain: Chain, groups: Sequence[Trained]) -> list[Row]:

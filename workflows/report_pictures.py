@@ -128,7 +128,7 @@ def similarity_maps(chain: Chain, models: Sequence[Shown], count: int) -> list[M
 
 def segmentations(chain: Chain, models: Sequence[Shown], count: int) -> Segmentations:
     """The first scenes of the benchmark."""
-    drawn = _segmented(chain, models, count)
+    drawn = _segmented(chain, models, count, ZOOM)
     rows = [[data_url(picture) for picture in row] for row in drawn]
     names = _benchmark(chain).class_names
     colours = ["#{:02x}{:02x}{:02x}".format(*one) for one in palette(len(names)).tolist()]
@@ -138,7 +138,7 @@ def segmentations(chain: Chain, models: Sequence[Shown], count: int) -> Segmenta
 
 def result_sheet(chain: Chain, models: Sequence[Shown], count: int) -> Image.Image:
     """The same as one picture: a scene a column, then the truth and each model's answer below it."""
-    columns = _segmented(chain, models, count)
+    columns = _segmented(chain, models, count, ZOOM + 1)  # wide enough for the titles
     titles = ["scene", "truth", *(one.title for one in models)]
     captions = [[title, *[""] * (count - 1)] for title in titles]
     return grid([list(row) for row in zip(*columns, strict=True)], captions)
@@ -148,7 +148,9 @@ def _benchmark(chain: Chain) -> Benchmark:
     return open_benchmark(f"{chain.world}/{SEGMENTATION}", chain.folder)
 
 
-def _segmented(chain: Chain, models: Sequence[Shown], count: int) -> list[list[Image.Image]]:
+def _segmented(
+    chain: Chain, models: Sequence[Shown], count: int, zoom: int
+) -> list[list[Image.Image]]:
     """For each of the first scenes: itself, the true classes, and each model's."""
     benchmark = _benchmark(chain)
     keys = list(benchmark.keys)[:count]
@@ -159,7 +161,10 @@ def _segmented(chain: Chain, models: Sequence[Shown], count: int) -> list[list[I
         segmenter = Segmenter(one.dense, embeddings, one.inference, one.inference.threshold)
         columns.append(segmenter.label_maps(pictures))
     return [
-        [_zoomed(picture), *(_zoomed(overlay(picture, maps[place], True)) for maps in columns)]
+        [
+            _zoomed(picture, zoom),
+            *(_zoomed(overlay(picture, maps[place], True), zoom) for maps in columns),
+        ]
         for place, picture in enumerate(pictures)
     ]
 
@@ -175,8 +180,8 @@ def png_url(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def _zoomed(picture: Image.Image) -> Image.Image:
-    return picture.resize([side * ZOOM for side in picture.size], Image.Resampling.NEAREST)
+def _zoomed(picture: Image.Image, zoom: int = ZOOM) -> Image.Image:
+    return picture.resize([side * zoom for side in picture.size], Image.Resampling.NEAREST)
 
 
 def _enlarged(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

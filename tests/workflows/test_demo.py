@@ -46,7 +46,7 @@ def test_the_report_is_one_file_with_all_it_promises(finished: Path):
     page = Page((finished / "report.html").read_text())
     text = " ".join(page.text)
     assert all(source.startswith("data:") for source in page.sources)  # nothing is fetched
-    for title in ("CLIP, untrained", "TagAlign, objects", "TagAlign, objects + attributes"):
+    for title in ("CLIP, untrained", "TagAlign (objects)", "TagAlign (objects + attributes)"):
         assert title in text
     assert "95% interval" in text
     assert "python labels/build_vocab.py" in text

@@ -202,7 +202,8 @@ def test_a_preempted_slurm_job_ends_cleanly_and_the_next_one_goes_on(slurm, tmp_
     committed = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "tags").glob("part-*.json")}
     assert 0 < len(committed) < 20
     wait_until_gone(tmp_path)
-    job = slurm(*flags, "--shard-size", 20, TAGALIGN_RAY_PORT=str(free_port()))
+    nodes = {"SLURM_JOB_NUM_NODES": "2", "TAGALIGN_RAY_PORT": str(free_port())}
+    job = slurm(*flags, "--shard-size", 20, "--fake-seconds", "0.02", **nodes)
     said, _ = job.communicate(timeout=200)
     assert job.returncode == 0, said
     assert "400 captions of 400 images" in said
@@ -210,7 +211,9 @@ def test_a_preempted_slurm_job_ends_cleanly_and_the_next_one_goes_on(slurm, tmp_
     assert committed.items() <= times.items(), "a committed shard was parsed again"
     assert json.loads((tmp_path / "tags" / "manifest.json").read_text())["finished"]
     steps = (tmp_path / "srun.log").read_text()
-    assert steps.count("ray start --block") == steps.count("--head") == 2
+    assert steps.count("--head --node-ip-address=127.0.0.1") == 2
+    second = next(line for line in steps.splitlines() if "--exclude=node1" in line)
+    assert f"--address=127.0.0.1:{nodes['TAGALIGN_RAY_PORT']}" in second
     assert "RAY_AUTH_TOKEN" not in steps
     wait_until_gone(tmp_path)
 

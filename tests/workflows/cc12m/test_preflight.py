@@ -297,7 +297,7 @@ def test_something_else_that_listens_there_is_given_up_on():
 
 
 @pytest.mark.cluster
-def test_a_real_cluster_is_asked_for_its_nodes_and_refuses_strangers(here, monkeypatch, tmp_path):
+def test_a_real_cluster_is_asked_for_its_nodes(here, monkeypatch, tmp_path):
     port = free_port()
     link = Path(f"/tmp/p{os.getpid()}")  # Ray's sockets need short paths
     link.unlink(missing_ok=True)
@@ -320,9 +320,6 @@ def test_a_real_cluster_is_asked_for_its_nodes_and_refuses_strangers(here, monke
             time.sleep(0.3)
         address = f"127.0.0.1:{port}"
         assert ask_cluster(address, 120) == [here]
-        monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 64)
-        with pytest.raises(UserError, match="does not let this process in"):
-            ask_cluster(address, 120)
     finally:
         ray.terminate()
         ray.wait(timeout=60)

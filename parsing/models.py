@@ -81,7 +81,7 @@ class Model:
 
 PRESETS = {
     "smollm2": Model(embedded_model.NAME),
-    # 65 GB of 16-bit weights: two 80 GB cards hold them with room for 100 answers at a time.
+    # 65 GB of 16-bit weights: two 80 GB cards hold them with cache for some 800 answers at a time.
     "vicuna-33b": Model("lmsys/vicuna-33b-v1.3", conversation="vicuna", tensor_parallel=2),
 }
 

@@ -10,6 +10,7 @@ The expression grows with the length of the caption, not with its square.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import regex
@@ -64,17 +65,32 @@ def read_answer(answer: str, caption: str, form: Form) -> tuple[list[str], list[
     known = words(caption)
     objects: dict[str, None] = {}
     pairs: dict[tuple[str, str], None] = {}
-    subject = None
+    predicates = None
     for item in answer.split(form.end)[:-1]:
         *attributes, name = [part.strip() for part in item.split(form.attribute)]
         if (name == form.skip and not attributes) or not _grounded([*attributes, name], known):
             continue
         if name:
             objects[name] = None
-            subject = name
-        if subject:
-            pairs.update(dict.fromkeys((text, subject) for text in attributes if text))
+        else:
+            if predicates is None:
+                predicates = iter([group for group in groups(caption) if group.kind == "predicate"])
+            name = _subject(attributes, predicates, objects)
+        if name:
+            pairs.update(dict.fromkeys((text, name) for text in attributes if text))
     return list(objects), list(pairs)
+
+
+def _subject(
+    attributes: list[str], predicates: Iterator[Group], objects: Iterable[str]
+) -> str | None:
+    """The object that attributes alone are said of, and None where it was left out."""
+    said = {word for text in attributes for word in text.split()}
+    for group in predicates:
+        if said <= {word.text for word in group.words}:
+            named = [name for name in objects if set(name.split()) <= set(group.subject)]
+            return named[-1] if named else None
+    return None
 
 
 def _grounded(texts: list[str], known: list[str]) -> bool:
@@ -129,8 +145,10 @@ def _rest(found: list[Word], at: int, form: Form, predicate: bool) -> str:
 
 
 def _optional(found: list[Word], at: int, end: int, form: Form, predicate: bool) -> str:
-    choices = [_forced(found, start, end, form, predicate) for start in range(at, end)]
-    return f"(?:{'|'.join(choices)})?"
+    """The words from `at` to `end`, where an item begins, or only the last of them, or none."""
+    starts = [start for start in range(at, end) if not found[start].acts]
+    choices = [_forced(found, start, end, form, predicate) for start in starts]
+    return f"(?:{'|'.join(choices)})?" if choices else ""
 
 
 def _forced(found: list[Word], at: int, end: int, form: Form, predicate: bool) -> str:
@@ -141,7 +159,7 @@ def _forced(found: list[Word], at: int, end: int, form: Form, predicate: bool) -
     rest = _forced(found, at + 1, end, form, predicate)
     choices = [f"{mark}{rest}" for mark in _goes_on(found, at, form, predicate)]
     if ended := _ends(found, at, form, predicate):
-        choices.append(f"{ended}(?:{rest})?")
+        choices.append(ended + _optional(found, at + 1, end, form, predicate))
     return f"{word}(?:{'|'.join(choices)})"
 
 

@@ -36,6 +36,9 @@ class Lexicon:
     function_words: frozenset[str]
     copulas: frozenset[str]
     degrees: frozenset[str]
+    relatives: frozenset[str]
+    adverbs: frozenset[str]
+    before_gerunds: frozenset[str]
     conjunctions: frozenset[str]
     numbers: frozenset[str]
     nouns_in_ing: frozenset[str]
@@ -77,7 +80,28 @@ class Lexicon:
 
     def may_be_verb(self, word: str) -> bool:
         """Whether a word after a noun may say what the thing does: `person performs`."""
-        return word in self.verbs_or_nouns or self._is_only(word, "verb")
+        return word in self.verbs_or_nouns or self.is_only_verb(word)
+
+    def is_only_verb(self, word: str) -> bool:
+        """A verb and no noun: `attends`."""
+        known = self._is_only(word, "verb")
+        return known and word not in self.nouns_in_ing and word not in self.nouns_in_ed
+
+    def is_verb(self, word: str) -> bool:
+        """Whether a word after `to` may be a verb."""
+        return "verb" in self.classes.get(word, ())
+
+    def is_adjective(self, word: str) -> bool:
+        """Whether a word can be an adjective, among other things."""
+        return "adj" in self.classes.get(word, ())
+
+    def is_only_adjective(self, word: str) -> bool:
+        return self._is_only(word, "adj")
+
+    def is_only_noun(self, word: str) -> bool:
+        """After `is`, another name of the thing: `the animal is a zebra`."""
+        classes = self.classes.get(word, frozenset())
+        return "noun" in classes and "adj" not in classes and not self.can_describe(word)
 
     def is_measure(self, word: str) -> bool:
         """`row of trees`, `side of a bus`, `photo of a dog`: before `of` it names no thing."""
@@ -92,11 +116,28 @@ class Lexicon:
 
     def must_describe(self, word: str) -> bool:
         """Whether a word in front of a noun is no part of the noun's name: `white`, `wooden`."""
-        if word in self.words.colours or word in self.numbers:
+        return word in self.words.colours or self.only_describes(word)
+
+    def only_describes(self, word: str) -> bool:
+        """Whether a word can't be the name of a thing itself: `two`, `wooden`, `fluffy`."""
+        if word in self.numbers or self.is_only_adjective(word):
             return True
         if word.rpartition("-")[2] in self.nouns_in_ed:
             return False
+        if word.endswith(("ish", "ful")) and self._is_only(word, "noun"):  # starfish, handful
+            return False
         return len(word) > 5 and word.endswith(_DESCRIBING)
+
+    def may_act(self, participle: str, after: str) -> bool:
+        """Whether a participle may be a verb where it comes right after a word of no group.
+
+        `by riding bikes`, `who painted walls`, but: `in flowering trees`, `the striped shirt`.
+        """
+        if participle.endswith("ed"):
+            return after in self.function_words or after in self.relatives
+        if after in self.prepositions:
+            return after in self.before_gerunds
+        return after not in self.determiners and not after.startswith(("'", "’"))
 
     def can_describe(self, word: str) -> bool:
         """Whether a word in front of a noun may say how the thing looks.

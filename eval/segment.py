@@ -2,7 +2,7 @@
 
 python eval/segment.py --run data/runs/tagalign --benchmarks voc,context59,coco_object --data ~/data
 python eval/segment.py --run clip --benchmarks coco_object --data ~/data/coco
-torchrun --nproc-per-node 8 eval/segment.py --run data/runs/tagalign --benchmarks ade20k --data ~/data
+torchrun --nproc-per-node 8 -- eval/segment.py --run data/runs/tagalign --benchmarks ade20k --data ~/data
 """
 
 from __future__ import annotations

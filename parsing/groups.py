@@ -252,11 +252,11 @@ def _settle(group: Group) -> Group | None:
     if group.kind == "predicate" and lex.is_only_noun(found[-1].text):
         group.kind = "noun"  # the animal is: zebra
     for word in found:
-        follows = word is not found[0] or group.after in lex.relatives
+        follows = word is not found[0] or not lex.determines(group.after)
         word.head = not (
             word.describes
             or lex.is_participle(word.text)
-            or lex.is_only_adjective(word.text)
+            or lex.is_no_noun(word.text)
             or (follows and lex.is_only_verb(word.text))
         )
     if group.kind == "noun":
@@ -270,8 +270,9 @@ def _settle(group: Group) -> Group | None:
         ends = word.names and not (named or word.degree or word.text in lex.words.position)
         if ends and lex.only_describes(after.text) and not lex.is_participle(after.text):
             after.linked = True  # `sandy beach large dog`
-        says = lex.must_describe(after.text) or after.text in lex.words.materials
-        listed = after.linked and word.describes and says
+        # `black and white cat`, but: dirt and grass.
+        says = after is not found[-1] or after.text not in lex.words.materials
+        listed = after.linked and word.describes and says and lex.must_describe(after.text)
         apart = after.linked or after.droppable or (_is_plural(word.text) and not word.describes)
         apart = apart or (ends and after is not found[-1] and lex.is_adjective(after.text))
         word.head = word.head and apart and not listed
@@ -302,7 +303,10 @@ def _find_verbs(group: Group) -> None:
             plural = _is_plural(word.text) and not after.linked
             word.droppable = word.droppable or participle or plural
             verb = participle or lex.is_only_verb(word.text)
-            word.acts = verb and not word.linked and not before.droppable
+            # `holding a bag` comes after any verb, but: wearing running shoes.
+            says = after.describes or lex.must_describe(after.text)
+            other = not before.droppable or (word.text.endswith("ing") and says)
+            word.acts = verb and not word.linked and other
         before = word
 
 

@@ -45,6 +45,7 @@ class Lexicon:
     nouns_in_ed: frozenset[str]
     verbs: frozenset[str]
     verbs_or_nouns: frozenset[str]
+    nouns_too: frozenset[str]
     names: frozenset[str]
     words: Words
     classes: dict[str, frozenset[str]]
@@ -84,8 +85,7 @@ class Lexicon:
 
     def is_only_verb(self, word: str) -> bool:
         """A verb and no noun: `attends`."""
-        known = self._is_only(word, "verb")
-        return known and word not in self.nouns_in_ing and word not in self.nouns_in_ed
+        return self._is_only(word, "verb") and not self._is_noun_too(word)
 
     def is_verb(self, word: str) -> bool:
         """Whether a word after `to` may be a verb."""
@@ -96,7 +96,13 @@ class Lexicon:
         return "adj" in self.classes.get(word, ())
 
     def is_only_adjective(self, word: str) -> bool:
-        return self._is_only(word, "adj")
+        return self._is_only(word, "adj") and not self._is_noun_too(word)
+
+    def is_no_noun(self, word: str) -> bool:
+        """An adjective or adverb that names no thing: `alone`, `fluffy`."""
+        classes = self.classes.get(word, frozenset())
+        said = "adj" in classes or "adv" in classes
+        return said and "noun" not in classes and not self._is_noun_too(word)
 
     def is_only_noun(self, word: str) -> bool:
         """After `is`, another name of the thing: `the animal is a zebra`."""
@@ -115,8 +121,17 @@ class Lexicon:
         )
 
     def must_describe(self, word: str) -> bool:
-        """Whether a word in front of a noun is no part of the noun's name: `white`, `wooden`."""
-        return word in self.words.colours or self.only_describes(word)
+        """Whether a word in front of a noun is no part of the noun's name: `white`, `metal`."""
+        words = self.words
+        if word in words.position or self.is_participle(word):
+            return self.only_describes(word)
+        classes = self.classes.get(word, ())
+        return (
+            word in words.colours
+            or word in words.materials
+            or ("adj" in classes and "verb" not in classes)  # little, american
+            or self.only_describes(word)
+        )
 
     def only_describes(self, word: str) -> bool:
         """Whether a word can't be the name of a thing itself: `two`, `wooden`, `fluffy`."""
@@ -137,7 +152,11 @@ class Lexicon:
             return after in self.function_words or after in self.relatives
         if after in self.prepositions:
             return after in self.before_gerunds
-        return after not in self.determiners and not after.startswith(("'", "’"))
+        return not self.determines(after)
+
+    def determines(self, word: str) -> bool:
+        """Whether a noun must come after it: `the`, and the `'s` of a possessor."""
+        return word in self.determiners or word.startswith(("'", "’"))
 
     def can_describe(self, word: str) -> bool:
         """Whether a word in front of a noun may say how the thing looks.
@@ -154,6 +173,14 @@ class Lexicon:
             or word in self.words.materials
             or self.is_participle(word)
             or self.must_describe(word)
+        )
+
+    def _is_noun_too(self, word: str) -> bool:
+        return (
+            word in self.nouns_too
+            or word in self.nouns_in_ing
+            or word in self.nouns_in_ed
+            or word in self.words.position
         )
 
     def _is_only(self, word: str, name: str) -> bool:

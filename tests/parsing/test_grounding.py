@@ -131,6 +131,41 @@ def test_an_adjective_alone_is_no_thing():
     assert admits("sandy beach large dog", " sandy: beach; large: dog;")
 
 
+@pytest.mark.parametrize(
+    ("caption", "answer"),
+    [
+        ("a little girl", " little: girl;"),
+        ("a metal fence", " metal: fence;"),
+        ("a young woman", " young: woman;"),
+    ],
+)
+def test_what_can_be_an_adjective_or_material_and_no_verb_describes(caption, answer):
+    assert admits(caption, answer)
+    assert not admits(caption, answer.replace(": ", " "))
+
+
+@pytest.mark.parametrize(
+    ("caption", "answer"),
+    [
+        ("girl standing alone", " girl;"),
+        ("actor arrives to the opening", " actor; opening;"),
+        ("create a unique vase", " unique: vase;"),
+        ("a candy bar and a frying pan", " candy bar; frying pan;"),
+        ("man wearing running shoes", " man; running shoes;"),
+        ("dirt and grass on the ground", " dirt; grass; ground;"),
+    ],
+)
+def test_words_that_are_never_nouns_are_no_things(caption, answer):
+    assert admits(caption, answer)
+    assert not re.search(" (alone|arrives|create)", answer_regex(caption, FORM))
+
+
+def test_a_verb_after_a_verb_describes_nothing():
+    caption = "woman walking holding black umbrella"
+    assert admits(caption, " woman; black: umbrella;")
+    assert not admits(caption, " woman; holding: black: umbrella;")
+
+
 def test_fixed_names_are_not_taken_apart():
     assert admits("a gray t shirt", " gray: t shirt;")
     assert not admits("a wet suit", " wet: suit;")

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from eval.referring import ReferringSet
 from eval.referring_scores import RELATIVE
 from eval.segmentation import RESULT, evaluate
 from eval.segmentation import Settings as EvalSettings
-from eval.segmenter import Inference
+from eval.segmenter import SIGMOID, Inference
 from labels.build import BOTH, build
 from labels.build import Settings as LabelSettings
 from parsing.errors import UserError
@@ -294,6 +294,7 @@ class Chain:
             command = f"python eval/refer.py --run {run} --benchmarks {SPLIT} --rule {RELATIVE} --data {data}"
             with self._stage(f"referring {name}", command):
                 tuning = ReferringSet(SPLIT, self.folder / "tuning/referring")
+                inference = replace(inference, probability=SIGMOID)  # an expression has no rivals
                 chosen = for_referring(self._dense(run), tuning, inference)
                 refer(
                     ReferSettings(

@@ -33,6 +33,7 @@ from workflows.report_pictures import (
 )
 
 SCENES, MAPS, SEGMENTED, SHEET = 8, 5, 8, 6  # how many of each are shown
+UNTRAINED = {"clip": "plain CLIP", "surgery": "untrained CLIP Surgery"}
 UNKNOWN = float("nan")
 
 
@@ -58,7 +59,8 @@ class Row:
     Attributes:
         title: for people.
         miou: over background and things; the mean over seeds.
-        gain: over plain CLIP; None for CLIP itself.
+        gain: over plain CLIP; None for what is not trained.
+        gain_by_training: over CLIP Surgery, from which training starts; None likewise.
         things: mIoU over the things where their pixels alone count; the mean over seeds.
         referring: mean IoU of expressions; the mean over seeds.
         classes: IoU by class name, the mean over seeds.
@@ -67,6 +69,7 @@ class Row:
     title: str
     miou: Interval
     gain: Interval | None
+    gain_by_training: Interval | None
     things: Interval
     referring: Interval
     classes: dict[str, float]
@@ -116,27 +119,32 @@ def report(
 
 
 def score_rows(chain: Chain, groups: Sequence[Trained]) -> list[Row]:
-    """Plain CLIP, and each group of trainings beside it."""
-    plain = chain.segmentation("clip")
-    rows = [
-        Row(
-            "CLIP, untrained",
-            _exact(100 * plain["miou"]),
-            None,
-            _exact(100 * chain.segmentation("clip", benchmark=THINGS)["miou"]),
-            _exact(100 * chain.referring("clip")["mean_iou"]),
-            _iou([plain]),
+    """Plain CLIP, CLIP Surgery, and each group of trainings beside them."""
+    rows, counts = [], {}
+    for run, title in UNTRAINED.items():
+        result = chain.segmentation(run)
+        counts[run] = chain.counts(result)
+        rows.append(
+            Row(
+                title,
+                _exact(100 * result["miou"]),
+                None,
+                None,
+                _exact(100 * chain.segmentation(run, benchmark=THINGS)["miou"]),
+                _exact(100 * chain.referring(run)["mean_iou"]),
+                _iou([result]),
+            )
         )
-    ]
-    counts = chain.counts(plain)
     for group in groups:
         results = [chain.segmentation(run) for run in group.runs]
+        trained = np.stack([chain.counts(result) for result in results])
         things = [chain.segmentation(run, benchmark=THINGS) for run in group.runs]
         rows.append(
             Row(
                 group.title,
                 mean_interval([100 * result["miou"] for result in results]),
-                gain_interval(counts, np.stack([chain.counts(result) for result in results])),
+                gain_interval(counts["clip"], trained),
+                gain_interval(counts["surgery"], trained),
                 mean_interval([100 * result["miou"] for result in things]),
                 mean_interval([100 * chain.referring(run)["mean_iou"] for run in group.runs]),
                 _iou(results),
@@ -146,21 +154,22 @@ def score_rows(chain: Chain, groups: Sequence[Trained]) -> list[Row]:
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:
-    """A plain sentence on each trained model: what its interval allows to be said."""
-    sentences = []
-    for row in rows[1:]:
-        gain = row.gain
-        points = (
-            f"{gain.value:+.1f} points of mIoU, 95% interval {gain.low:+.1f} to {gain.high:+.1f}"
-        )
-        if gain.above_zero:
-            said = "segments better than plain CLIP"
-        elif gain.below_zero:
-            said = "segments worse than plain CLIP"
-        else:
-            said = "can't be told apart from plain CLIP here"
-        sentences.append(f"{row.title} {said}: {points}.")
-    return sentences
+    """A plain sentence on each trained model: what its intervals allow to be said."""
+    return [
+        f"{row.title} {_said(row.gain, UNTRAINED['clip'])}, and "
+        f"{_said(row.gain_by_training, UNTRAINED['surgery'])}, from which training starts."
+        for row in rows
+        if row.gain is not None and row.gain_by_training is not None
+    ]
+
+
+def _said(gain: Interval, baseline: str) -> str:
+    points = f"{gain.value:+.1f} points of mIoU, 95% interval {gain.low:+.1f} to {gain.high:+.1f}"
+    if gain.above_zero:
+        return f"segments better than {baseline} ({points})"
+    if gain.below_zero:
+        return f"segments worse than {baseline} ({points})"
+    return f"can't be told apart from {baseline} here ({points})"
 
 
 def interval(one: Interval, sign: str = "") -> str:
@@ -212,11 +221,15 @@ def _scenes(
 
 
 def _models(chain: Chain, groups: Sequence[Trained]) -> list[Shown]:
-    runs = [("CLIP", "clip"), *((group.title, group.runs[0]) for group in groups)]
+    runs = [
+        ("CLIP", "clip"),
+        ("CLIP Surgery", "surgery"),
+        *((group.title, group.runs[0]) for group in groups),
+    ]
     return [
         Shown(
             title,
-            load_dense(run, model=str(CLIP) if run == "clip" else None),
+            load_dense(run, model=str(CLIP) if run in UNTRAINED else None),
             Inference(**chain.segmentation(run)["settings"]["inference"]),
         )
         for title, run in runs

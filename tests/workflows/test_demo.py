@@ -46,7 +46,11 @@ def test_the_report_is_one_file_with_all_it_promises(finished: Path):
     page = Page((finished / "report.html").read_text())
     text = " ".join(page.text)
     assert all(source.startswith("data:") for source in page.sources)  # nothing is fetched
-    for title in ("CLIP, untrained", "TagAlign (objects)", "TagAlign (objects + attributes)"):
+    for title in (
+        "Untrained CLIP Surgery",
+        "TagAlign (objects)",
+        "TagAlign (objects + attributes)",
+    ):
         assert title in text
     assert "95% interval" in text
     assert "python labels/build_vocab.py" in text
@@ -107,15 +111,20 @@ def test_bad_flags_are_one_sentence(flags, sentence, capsys):
 @pytest.mark.parametrize(
     ("gain", "said"),
     [
-        (Interval(3, 1, 5), "segments better than plain CLIP: +3.0"),
-        (Interval(-3, -5, -1), "segments worse than plain CLIP: -3.0"),
-        (Interval(1, -1, 3), "can't be told apart from plain CLIP here: +1.0"),
+        (Interval(3, 1, 5), "segments better than plain CLIP (+3.0"),
+        (Interval(-3, -5, -1), "segments worse than plain CLIP (-3.0"),
+        (Interval(1, -1, 3), "can't be told apart from plain CLIP here (+1.0"),
     ],
 )
 def test_the_verdict_says_no_more_than_the_interval(gain, said):
     none = Interval(1, 1, 1)
-    rows = [Row("CLIP", none, None, none, none, {}), Row("TagAlign", none, gain, none, none, {})]
+    rows = [
+        Row("plain CLIP", none, None, None, none, none, {}),
+        Row("TagAlign", none, gain, none, none, none, {}),
+    ]
+    assert len(verdict(rows)) == 1
     assert said in verdict(rows)[0]
+    assert "segments better than untrained CLIP Surgery (+1.0" in verdict(rows)[0]
 
 
 def test_settings_check_themselves():

@@ -15,11 +15,12 @@ from labels.build import BOTH
 from labels.vocabulary import OBJECT
 from training.losses import ASYMMETRIC, BALANCED, FOCAL, SOFTMAX, WEIGHTED
 from training.settings import CLASS, PATCHES
-from workflows.chain import GOLD, PARSERS, TAG2TEXT, WHOLE, Chain, Recipe
+from workflows.chain import GOLD, PARSERS, TAG2TEXT, Chain, Recipe
 from workflows.intervals import Interval, mean_interval, paired_interval
+from workflows.scoring import UNTRAINED, WHOLE, segmentation
+from workflows.scoring import referring as expressions
 
 KS = (5, 10, 20, 40, 200)
-UNTRAINED = {"clip": "plain CLIP", "surgery": "untrained CLIP Surgery"}
 Changes = tuple[tuple[str, Any], ...]
 
 
@@ -150,10 +151,10 @@ def tricks(chain: Chain, seeds: Sequence[int], changes: Changes) -> Table:
     lines = []
     for place, (title, inference) in enumerate(variants.items()):
         variant = f"-trick{place}" if place else ""
-        results = [chain.segmentation(run, inference, variant) for run in runs]
+        results = [segmentation(chain, run, inference, variant) for run in runs]
         lines.append(Line(title, [100 * result["miou"] for result in results]))
     for run, title in UNTRAINED.items():
-        figure = 100 * chain.segmentation(run)["miou"]
+        figure = 100 * segmentation(chain, run)["miou"]
         lines.append(Line(title, [figure] * len(seeds), fixed=True))
     by_name = {line.name: line for line in lines}
     return Table(
@@ -174,10 +175,10 @@ def referring(chain: Chain, seeds: Sequence[int], changes: Changes) -> Table:
     lines = []
     for kinds, title in ((BOTH, "objects + attributes"), (OBJECT, "objects")):
         runs = [chain.run(Recipe(kinds=kinds, changes=changes, seed=seed)) for seed in seeds]
-        figures = [100 * chain.referring(str(run))["mean_iou"] for run in runs]
+        figures = [100 * expressions(chain, str(run))["mean_iou"] for run in runs]
         lines.append(Line(title, figures))
     for run, title in UNTRAINED.items():
-        figure = 100 * chain.referring(run)["mean_iou"]
+        figure = 100 * expressions(chain, run)["mean_iou"]
         lines.append(Line(title, [figure] * len(seeds), fixed=True))
     return Table(
         "referring", "Attributes for attribute-specified objects", "mean IoU of expressions", lines,
@@ -247,7 +248,7 @@ def _papers(number: str) -> list[tuple[str, str]]:
 
 
 def _line(chain: Chain, name: str, recipes: Sequence[Recipe]) -> Line:
-    results = [chain.segmentation(str(chain.run(recipe))) for recipe in recipes]
+    results = [segmentation(chain, str(chain.run(recipe))) for recipe in recipes]
     return Line(name, [100 * result["miou"] for result in results])
 
 

@@ -1,4 +1,4 @@
-"""The whole chain in the small world: captions, tags, labels, training, scores.
+"""The chain in the small world: captions, tags, labels, training. `scoring.py` goes on from there.
 
 Each stage leaves files behind and is skipped where they are; what it does is what the project's
 commands do, with these arguments. `demo.py` and `ablations.py` go along it.
@@ -7,6 +7,7 @@ commands do, with these arguments. `demo.py` and `ablations.py` go along it.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -14,35 +15,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
-import yaml
 
-from eval.benchmark_list import open_benchmark
-from eval.records import Records
-from eval.refer import Settings as ReferSettings
-from eval.refer import refer
-from eval.referring import ReferringSet
-from eval.referring_scores import RELATIVE
-from eval.segmentation import RESULT, evaluate
-from eval.segmentation import Settings as EvalSettings
-from eval.segmenter import SIGMOID, Inference
 from labels.build import BOTH, build
 from labels.build import Settings as LabelSettings
 from parsing.errors import UserError
 from parsing.run_folder import MANIFEST, RunFolder
 from parsing.storage import Folder
 from parsing.tags import Parsed, tags_table
-from training.dense import BASELINES, load_dense
 from training.runs import PROJECTOR
 from training.settings import Settings as TrainSettings
 from training.trainer import train
-from workflows.calibration import for_referring, for_segmentation
 from workflows.shapes.dataset import Settings as WorldSettings
 from workflows.shapes.dataset import write_world
 
@@ -51,8 +39,6 @@ CLIP = ROOT / "workflows/shapes/clip"
 TAG_LIST = ROOT / "workflows/shapes/tag_list.txt"
 GOLD, TAG2TEXT = "gold", "tag2text"
 PARSERS = ("llm", "nltk", "spacy", TAG2TEXT, GOLD)
-SEGMENTATION, THINGS = "segmentation", "things"  # folders of benchmarks
-SPLIT = "refcoco_val"  # the layout in which the small world's expressions are written
 ABOUT = "chain.json"
 # What makes sense for thousands of 64-pixel scenes and a CLIP of five blocks; the rest is the paper's.
 TRAINING: dict[str, Any] = {
@@ -66,7 +52,6 @@ TRAINING: dict[str, Any] = {
     "save_every": 1_000_000,
     "workers": 1,
 }
-WHOLE = Inference(size=0, window=0)  # the image at once, as large as it is
 
 
 @dataclass(frozen=True)
@@ -177,7 +162,7 @@ class Chain:
                     f"python workflows/shapes/make.py --out {settings.out} --train {settings.train} "
                     f"--held-out {settings.held_out} --seed {settings.seed}"
                 )
-                with self._stage(name, command):
+                with self.stage(name, command):
                     write_world(settings)
 
     def tags(self, parser: str) -> Path:
@@ -204,7 +189,7 @@ class Chain:
                 f"python labels/build_vocab.py --tags {tags} --k {recipe.k} --kinds {recipe.kinds} "
                 f"--out {out}"
             )
-            with self._stage(f"labels {recipe.labels}", command):
+            with self.stage(f"labels {recipe.labels}", command):
                 build(settings, note=lambda sentence: None)
         return out
 
@@ -228,101 +213,16 @@ class Chain:
             precision=_precision(),
             **TRAINING | dict(recipe.changes),
         )
-        with self._stage(f"run {recipe.name}", _train_command(settings)):
+        with self.stage(f"run {recipe.name}", _train_command(settings)):
             train(settings)
         return out
-
-    def segmentation(
-        self,
-        run: str,
-        inference: Inference = WHOLE,
-        variant: str = "",
-        benchmark: str = SEGMENTATION,
-    ) -> dict[str, Any]:
-        """The result of a run or a baseline on the held-out scenes.
-
-        Args:
-            run: a run's folder, or a key of `BASELINES`.
-            inference: all but scale and threshold, which are chosen on the tuning scenes where there is
-                a background.
-            variant: tells results of other ways of inference apart.
-            benchmark: `SEGMENTATION`, or `THINGS`: the same scenes scored without their grounds, as
-                VOC20 is of VOC, so that no threshold matters.
-
-        Returns:
-            what `eval/segment.py` writes as `result.json`, and `folder`, where it is.
-        """
-        name = _label(run) + variant
-        folder = self.folder / "scores" / name / benchmark
-        if not (folder / RESULT).exists():
-            scenes = self.folder / "world" / SEGMENTATION
-            if benchmark == THINGS:
-                scenes = _things_only(scenes, self.folder / THINGS)
-            command = f"python eval/segment.py --run {run} --benchmarks {scenes}"
-            with self._stage(f"{benchmark} {name}", command):
-                if benchmark == SEGMENTATION:
-                    tuning = open_benchmark(f"{self.folder}/tuning/{SEGMENTATION}", self.folder)
-                    inference = for_segmentation(self._dense(run), tuning, inference)
-                evaluate(
-                    EvalSettings(
-                        runs=(run,),
-                        benchmarks=(str(scenes),),
-                        data=str(self.folder),
-                        inference=inference,
-                        out=str(self.folder / "scores"),
-                        name=name,
-                        cache=str(self.folder / "cache"),
-                        model=str(CLIP) if run in BASELINES else None,
-                        overlays=0,
-                        overwrite=True,
-                    )
-                )
-        return json.loads((folder / RESULT).read_text("utf-8")) | {"folder": str(folder)}
-
-    def counts(self, result: dict[str, Any]) -> np.ndarray:
-        """The confusion matrix of every held-out scene: int64 of shape (N, C, C)."""
-        folder = Folder(result["folder"])
-        about = folder.read_json("settings.json")
-        records = Records(folder, about, len(about["classes"]))
-        found = records.read()
-        return np.stack([records.total({key: found[key]}) for key in sorted(found)])
-
-    def referring(self, run: str, inference: Inference = WHOLE) -> dict[str, Any]:
-        """Mean and overall IoU of a run or a baseline on the held-out expressions."""
-        name = _label(run)
-        folder = self.folder / "referring" / name / SPLIT
-        if not (folder / RESULT).exists():
-            data = f"{self.world}/referring"
-            command = f"python eval/refer.py --run {run} --benchmarks {SPLIT} --rule {RELATIVE} --data {data}"
-            with self._stage(f"referring {name}", command):
-                tuning = ReferringSet(SPLIT, self.folder / "tuning/referring")
-                inference = replace(inference, probability=SIGMOID)  # an expression has no rivals
-                chosen = for_referring(self._dense(run), tuning, inference)
-                refer(
-                    ReferSettings(
-                        run=run,
-                        benchmarks=(SPLIT,),
-                        data=data,
-                        inference=chosen,
-                        rule=RELATIVE,
-                        out=str(self.folder / "referring"),
-                        name=name,
-                        cache=str(self.folder / "cache"),
-                        model=str(CLIP) if run in BASELINES else None,
-                        overwrite=True,
-                    )
-                )
-        return json.loads((folder / RESULT).read_text("utf-8"))
-
-    def _dense(self, run: str):
-        return load_dense(run, model=str(CLIP) if run in BASELINES else None)
 
     def _gold_tags(self, out: Path) -> Path:
         """Tags as the scenes were drawn, in the folder of a run whose captions another parser read."""
         like = self.tags("spacy")
         aside = out.with_name(f".{out.name}")
         shutil.rmtree(aside, ignore_errors=True)
-        with self._stage("tags gold", f"(the gold tags of {self.world}/gold.jsonl)"):
+        with self.stage("tags gold", f"(the gold tags of {self.world}/gold.jsonl)"):
             for part in ("captions", "index"):
                 shutil.copytree(like / part, aside / part)
             folder, read = RunFolder(str(aside)), RunFolder(str(like))
@@ -337,13 +237,14 @@ class Chain:
         return out
 
     def _command(self, name: str, arguments: Sequence[str]) -> None:
-        with self._stage(name, f"python {shlex.join(arguments)}"):
+        with self.stage(name, f"python {shlex.join(arguments)}"):
             done = subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False)
             if done.returncode:
                 raise UserError(f"{arguments[0]} failed (exit code {done.returncode}): see above")
 
     @contextmanager
-    def _stage(self, name: str, command: str) -> Iterator[None]:
+    def stage(self, name: str, command: str) -> Iterator[None]:
+        """Says what begins, and keeps how long it took."""
         self.say(f"\n$ {command}")
         began = time.perf_counter()
         yield
@@ -353,19 +254,6 @@ class Chain:
     def _save(self) -> None:
         stages = {name: asdict(stage) for name, stage in self.stages.items()}
         self._files.write_json(ABOUT, {"sizes": asdict(self.sizes), "stages": stages})
-
-
-def _things_only(benchmark: Path, out: Path) -> Path:
-    """A copy of a benchmark in which the background counts for nothing."""
-    if not out.exists():
-        aside = out.with_name(f".{out.name}")
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.copytree(benchmark, aside)
-        about = yaml.safe_load((benchmark / "benchmark.yaml").read_text("utf-8"))
-        about |= {"title": f"{about['title']}, things only", "background": False, "ignore": [0]}
-        (aside / "benchmark.yaml").write_text(yaml.safe_dump(about, sort_keys=False), "utf-8")
-        aside.rename(out)
-    return out
 
 
 def _gold_table(captions: pa.Table, gold: dict[str, dict[str, Any]]) -> pa.Table:
@@ -383,10 +271,6 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _label(run: str) -> str:
-    return run if run in BASELINES else Path(run).name
-
-
 def _precision() -> str:
     """bfloat16 where the processor multiplies it, which is several times as fast; see `--precision`."""
     if torch.cuda.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -397,5 +281,6 @@ def _precision() -> str:
 def _train_command(settings: TrainSettings) -> str:
     shown = ["labels", "images", "model", "batch_size", "epochs", "lr", "min_scale",
              "depth", "precision", "seed", "name"]  # fmt: skip
-    flags = (f"--{name.replace('_', '-')} {getattr(settings, name)}" for name in shown)
+    values = settings.to_json() | {"model": os.path.relpath(settings.model)}
+    flags = (f"--{name.replace('_', '-')} {values[name]}" for name in shown)
     return f"python training/train.py {' '.join(flags)}"

@@ -19,8 +19,7 @@ from eval.parser_report import Judged
 from eval.segmenter import Inference
 from eval.tag_scores import Comparer, Score, score
 from labels.label_file import read_footer
-from training.dense import load_dense
-from workflows.chain import CLIP, THINGS, Chain
+from workflows.chain import Chain, Stage
 from workflows.intervals import Interval, gain_interval, mean_interval
 from workflows.report_pictures import (
     Shown,
@@ -31,9 +30,18 @@ from workflows.report_pictures import (
     similarity_maps,
     training_pictures,
 )
+from workflows.scoring import (
+    REFERRING,
+    SEGMENTATION,
+    THINGS,
+    UNTRAINED,
+    dense,
+    image_counts,
+    referring,
+    segmentation,
+)
 
 SCENES, MAPS, SEGMENTED, SHEET = 8, 5, 8, 6  # how many of each are shown
-UNTRAINED = {"clip": "plain CLIP", "surgery": "untrained CLIP Surgery"}
 UNKNOWN = float("nan")
 
 
@@ -104,7 +112,7 @@ def report(
         highest=max(row.miou.value for row in rows),
         sizes=chain.sizes,
         seeds=len(groups[0].runs),
-        stages=chain.stages.items(),
+        commands=_commands(chain),
         minutes=sum(stage.seconds for stage in chain.stages.values()) / 60,
         parsers=judged,
         scenes=_scenes(chain, gold[:SCENES], judged),
@@ -122,23 +130,23 @@ def score_rows(chain: Chain, groups: Sequence[Trained]) -> list[Row]:
     """Plain CLIP, CLIP Surgery, and each group of trainings beside them."""
     rows, counts = [], {}
     for run, title in UNTRAINED.items():
-        result = chain.segmentation(run)
-        counts[run] = chain.counts(result)
+        result = segmentation(chain, run)
+        counts[run] = image_counts(result)
         rows.append(
             Row(
                 title,
                 _exact(100 * result["miou"]),
                 None,
                 None,
-                _exact(100 * chain.segmentation(run, benchmark=THINGS)["miou"]),
-                _exact(100 * chain.referring(run)["mean_iou"]),
+                _exact(100 * segmentation(chain, run, benchmark=THINGS)["miou"]),
+                _exact(100 * referring(chain, run)["mean_iou"]),
                 _iou([result]),
             )
         )
     for group in groups:
-        results = [chain.segmentation(run) for run in group.runs]
-        trained = np.stack([chain.counts(result) for result in results])
-        things = [chain.segmentation(run, benchmark=THINGS) for run in group.runs]
+        results = [segmentation(chain, run) for run in group.runs]
+        trained = np.stack([image_counts(result) for result in results])
+        things = [segmentation(chain, run, benchmark=THINGS) for run in group.runs]
         rows.append(
             Row(
                 group.title,
@@ -146,7 +154,7 @@ def score_rows(chain: Chain, groups: Sequence[Trained]) -> list[Row]:
                 gain_interval(counts["clip"], trained),
                 gain_interval(counts["surgery"], trained),
                 mean_interval([100 * result["miou"] for result in things]),
-                mean_interval([100 * chain.referring(run)["mean_iou"] for run in group.runs]),
+                mean_interval([100 * referring(chain, run)["mean_iou"] for run in group.runs]),
                 _iou(results),
             )
         )
@@ -177,6 +185,20 @@ def interval(one: Interval, sign: str = "") -> str:
     if np.isnan(one.low):
         return f"{one.value:{sign}.1f}"
     return f"{one.value:{sign}.1f} [{one.low:{sign}.1f}, {one.high:{sign}.1f}]"
+
+
+def _commands(chain: Chain) -> list[tuple[str, float, int]]:
+    """(command, seconds, how many) of what was run; those that differ in the run alone are one."""
+    groups: dict[str, list[Stage]] = {}
+    for name, stage in chain.stages.items():
+        kind, what = name.split(" ")[0], name.split("-seed")[0]
+        groups.setdefault(
+            kind if kind in ("calibration", SEGMENTATION, THINGS, REFERRING) else what, []
+        ).append(stage)
+    return [
+        (group[0].command, sum(stage.seconds for stage in group), len(group))
+        for group in groups.values()
+    ]
 
 
 def _exact(value: float) -> Interval:
@@ -229,8 +251,8 @@ def _models(chain: Chain, groups: Sequence[Trained]) -> list[Shown]:
     return [
         Shown(
             title,
-            load_dense(run, model=str(CLIP) if run in UNTRAINED else None),
-            Inference(**chain.segmentation(run)["settings"]["inference"]),
+            dense(run),
+            Inference(**segmentation(chain, run)["settings"]["inference"]),
         )
         for title, run in runs
     ]

@@ -22,7 +22,8 @@ from eval.referring import ReferringSet
 from eval.segmenter import Inference, Segmenter
 from training.dense import Dense
 from training.metrics import METRICS
-from workflows.chain import SEGMENTATION, SPLIT, WHOLE, Chain
+from workflows.chain import Chain
+from workflows.scoring import REFERRING, SEGMENTATION, SPLIT, WHOLE
 
 ZOOM = 3
 _COLOURS = ("#2a6f97", "#c8553d", "#5b8c5a")
@@ -107,7 +108,7 @@ def loss_curves(runs: Sequence[tuple[str, str]]) -> Markup:
 
 def similarity_maps(chain: Chain, models: Sequence[Shown], count: int) -> list[MapRow]:
     """Scenes with several of one thing: its map, and the map of each of two by its attributes."""
-    data = ReferringSet(SPLIT, chain.world / "referring")
+    data = ReferringSet(SPLIT, chain.world / REFERRING)
     several = [(image, group) for image, group in data.expressions.items() if len(group) > 1]
     rows = []
     for image, group in several[:count]:

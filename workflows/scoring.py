@@ -1,0 +1,173 @@
+"""Scores in the small world: runs and untrained CLIP on its held-out scenes and expressions.
+
+Scores stay in the chain's folder, as `eval/segment.py` and `eval/refer.py` leave them, and are not made
+again where they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from eval.benchmark_list import open_benchmark
+from eval.records import Records
+from eval.refer import Settings as ReferSettings
+from eval.refer import refer
+from eval.referring import ReferringSet
+from eval.referring_scores import RELATIVE
+from eval.segmentation import RESULT, evaluate
+from eval.segmentation import Settings as EvalSettings
+from eval.segmenter import SIGMOID, Inference
+from parsing.storage import Folder
+from training.dense import BASELINES, Dense, load_dense
+from workflows.calibration import for_referring, for_segmentation
+from workflows.chain import CLIP, Chain
+
+SEGMENTATION, THINGS, REFERRING = "segmentation", "things", "referring"
+SPLIT = "refcoco_val"  # the layout in which the small world's expressions are written
+UNTRAINED = {"clip": "plain CLIP", "surgery": "untrained CLIP Surgery"}
+WHOLE = Inference(size=0, window=0)  # the image at once, as large as it is
+
+
+def segmentation(
+    chain: Chain,
+    run: str,
+    inference: Inference = WHOLE,
+    variant: str = "",
+    benchmark: str = SEGMENTATION,
+) -> dict[str, Any]:
+    """The result of a run or a baseline on the held-out scenes.
+
+    Args:
+        chain: its world is there.
+        run: a run's folder, or a key of `BASELINES`.
+        inference: all but scale and threshold, which are chosen on the tuning scenes where there is a
+            background.
+        variant: tells results of other ways of inference apart.
+        benchmark: `SEGMENTATION`, or `THINGS`: the same scenes scored without their grounds, as VOC20
+            is of VOC, so that no threshold matters.
+
+    Returns:
+        what `eval/segment.py` writes as `result.json`, and `folder`, where it is.
+    """
+    name = label(run) + variant
+    folder = chain.folder / "scores" / name / benchmark
+    if not (folder / RESULT).exists():
+        scenes = chain.world / SEGMENTATION
+        if benchmark == THINGS:
+            scenes = _things_only(scenes, chain.folder / THINGS)
+        else:
+            with chain.stage(*_calibration(chain, name)):
+                tuning = open_benchmark(f"{chain.folder}/tuning/{SEGMENTATION}", chain.folder)
+                inference = for_segmentation(dense(run), tuning, inference)
+        command = f"python eval/segment.py --benchmarks {scenes} {_flags(run, inference)}"
+        with chain.stage(f"{benchmark} {name}", command):
+            evaluate(
+                EvalSettings(
+                    runs=(run,),
+                    benchmarks=(str(scenes),),
+                    data=str(chain.folder),
+                    inference=inference,
+                    out=str(chain.folder / "scores"),
+                    name=name,
+                    cache=str(chain.folder / "cache"),
+                    model=_model(run),
+                    overlays=0,
+                    overwrite=True,
+                )
+            )
+    return json.loads((folder / RESULT).read_text("utf-8")) | {"folder": str(folder)}
+
+
+def image_counts(result: dict[str, Any]) -> np.ndarray:
+    """The confusion matrix of every scene behind a result: int64 of shape (N, C, C)."""
+    folder = Folder(result["folder"])
+    about = folder.read_json("settings.json")
+    records = Records(folder, about, len(about["classes"]))
+    found = records.read()
+    return np.stack([records.total({key: found[key]}) for key in sorted(found)])
+
+
+def referring(chain: Chain, run: str) -> dict[str, Any]:
+    """What `eval/refer.py` writes of a run or a baseline on the held-out expressions."""
+    name = label(run)
+    folder = chain.folder / REFERRING / name / SPLIT
+    if not (folder / RESULT).exists():
+        inference = replace(WHOLE, probability=SIGMOID)  # an expression has no rivals
+        with chain.stage(*_calibration(chain, f"{name}, expressions")):
+            tuning = ReferringSet(SPLIT, chain.folder / "tuning" / REFERRING)
+            inference = for_referring(dense(run), tuning, inference)
+        data = f"{chain.world}/{REFERRING}"
+        command = (
+            f"python eval/refer.py --benchmarks {SPLIT} --data {data} --rule {RELATIVE} "
+            f"{_flags(run, inference)}"
+        )
+        with chain.stage(f"{REFERRING} {name}", command):
+            refer(
+                ReferSettings(
+                    run=run,
+                    benchmarks=(SPLIT,),
+                    data=data,
+                    inference=inference,
+                    rule=RELATIVE,
+                    out=str(chain.folder / REFERRING),
+                    name=name,
+                    cache=str(chain.folder / "cache"),
+                    model=_model(run),
+                    overwrite=True,
+                )
+            )
+    return json.loads((folder / RESULT).read_text("utf-8"))
+
+
+def dense(run: str) -> Dense:
+    """A run, or the small world's own CLIP as a baseline."""
+    return load_dense(run, model=_model(run))
+
+
+def label(run: str) -> str:
+    """A run's name in tables and folders."""
+    return run if run in BASELINES else Path(run).name
+
+
+def _model(run: str) -> str | None:
+    return str(CLIP) if run in BASELINES else None
+
+
+def _calibration(chain: Chain, name: str) -> tuple[str, str]:
+    return (
+        f"calibration {name}",
+        f"(scale and threshold of {name}, chosen on {chain.folder}/tuning)",
+    )
+
+
+def _flags(run: str, inference: Inference) -> str:
+    """Those of a result, for the command line."""
+    model = f" --model {os.path.relpath(CLIP)}" if run in BASELINES else ""
+    usual = Inference().to_json()
+    changed = {name: value for name, value in inference.to_json().items() if value != usual[name]}
+    flags = (
+        f" --{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+        for name, value in changed.items()
+    )
+    return f"--run {run}{model}{''.join(flags)}"
+
+
+def _things_only(benchmark: Path, out: Path) -> Path:
+    """A copy of a benchmark in which the background counts for nothing."""
+    if not out.exists():
+        aside = out.with_name(f".{out.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(benchmark, aside)
+        about = yaml.safe_load((benchmark / "benchmark.yaml").read_text("utf-8"))
+        about |= {"title": f"{about['title']}, things only", "background": False, "ignore": [0]}
+        (aside / "benchmark.yaml").write_text(yaml.safe_dump(about, sort_keys=False), "utf-8")
+        aside.rename(out)
+    return out

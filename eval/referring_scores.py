@@ -86,9 +86,21 @@ def mask_of(segmenter: Segmenter, rule: str, picture: Image.Image) -> np.ndarray
         threshold = RULES[rule]
     if rule == ABSOLUTE:
         return segmenter.probabilities(picture) >= threshold
-    values = segmenter.similarities(picture)
-    least, most = (f(values, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
-    return values - least >= threshold * (most - least)
+    return relative_masks(segmenter.similarities(picture), threshold)
+
+
+def relative_masks(similarities: np.ndarray, threshold: float) -> np.ndarray:
+    """Where similarities reach a share of the way from their least to their largest value.
+
+    Args:
+        similarities: of shape (n, height, width), each of the n by itself.
+        threshold: in [0, 1].
+
+    Returns:
+        bool of the same shape.
+    """
+    least, most = (f(similarities, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
+    return similarities - least >= threshold * (most - least)
 
 
 def score(

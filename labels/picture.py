@@ -79,7 +79,7 @@ def _tail(ax, ranked: Mapping[str, pl.DataFrame], vocabulary: Vocabulary) -> Non
     ax.grid(True, which="major", color="#dddddd", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, loc="upper right", fontsize=9)
+    ax.legend(frameon=False, loc="lower left", fontsize=9)
 
 
 def _short(tag: str) -> str:

@@ -15,7 +15,7 @@ from eval.benchmarks import Benchmark, open_image
 from eval.class_embeddings import class_embeddings
 from eval.confusion import ConfusionMatrix
 from eval.referring import ReferringSet
-from eval.referring_scores import RELATIVE, mask_of
+from eval.referring_scores import relative_masks
 from eval.segmenter import SCALES, SIGMOID, SOFTMAX, Inference, Segmenter
 from training.dense import Dense
 
@@ -64,9 +64,9 @@ def for_referring(dense: Dense, tuning: ReferringSet, inference: Inference) -> I
         embeddings = class_embeddings(dense, [one.text for one in group], inference.templates)
         picture = open_image(tuning.path(image))
         truths = [tuning.mask(one) for one in group]
+        maps = Segmenter(dense, embeddings, inference).similarities(picture)
         for threshold, found in overlaps.items():
-            segmenter = Segmenter(dense, embeddings, replace(inference, threshold=threshold))
-            masks = mask_of(segmenter, RELATIVE, picture)
+            masks = relative_masks(maps, threshold)
             found += [_iou(*pair) for pair in zip(masks, truths, strict=True)]
     best = max(overlaps, key=lambda threshold: float(np.mean(overlaps[threshold])))
     return replace(inference, threshold=best)

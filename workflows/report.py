@@ -20,7 +20,7 @@ from eval.segmenter import Inference
 from eval.tag_scores import Comparer, Score, score
 from labels.label_file import read_footer
 from workflows.chain import Chain, Stage
-from workflows.intervals import Interval, gain_interval, mean_interval
+from workflows.intervals import Interval, gain_interval, mean_interval, paired_interval
 from workflows.report_pictures import (
     Shown,
     loss_curves,
@@ -72,6 +72,7 @@ class Row:
         things: mIoU over the things where their pixels alone count; the mean over seeds.
         referring: mean IoU of expressions; the mean over seeds.
         classes: IoU by class name, the mean over seeds.
+        seeds: `referring` of each seed.
     """
 
     title: str
@@ -81,6 +82,7 @@ class Row:
     things: Interval
     referring: Interval
     classes: dict[str, float]
+    seeds: tuple[float, ...] = ()
 
 
 def report(
@@ -147,6 +149,7 @@ def score_rows(chain: Chain, groups: Sequence[Trained]) -> list[Row]:
         results = [segmentation(chain, run) for run in group.runs]
         trained = np.stack([image_counts(result) for result in results])
         things = [segmentation(chain, run, benchmark=THINGS) for run in group.runs]
+        referred = tuple(100 * referring(chain, run)["mean_iou"] for run in group.runs)
         rows.append(
             Row(
                 group.title,
@@ -154,21 +157,32 @@ def score_rows(chain: Chain, groups: Sequence[Trained]) -> list[Row]:
                 gain_interval(counts["clip"], trained),
                 gain_interval(counts["surgery"], trained),
                 mean_interval([100 * result["miou"] for result in things]),
-                mean_interval([100 * referring(chain, run)["mean_iou"] for run in group.runs]),
+                mean_interval(referred),
                 _iou(results),
+                referred,
             )
         )
     return rows
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:
-    """A plain sentence on each trained model: what its intervals allow to be said."""
-    return [
+    """A plain sentence on each trained model, and one on attributes: what their intervals allow."""
+    trained = [row for row in rows if row.gain is not None and row.gain_by_training is not None]
+    sentences = [
         f"{row.title} {_said(row.gain, UNTRAINED['clip'])}, and "
         f"{_said(row.gain_by_training, UNTRAINED['surgery'])}, from which training starts."
-        for row in rows
-        if row.gain is not None and row.gain_by_training is not None
+        for row in trained
     ]
+    if len(trained) > 1 and len(trained[0].seeds) > 1:
+        gain = paired_interval(trained[-1].seeds, trained[0].seeds)
+        word = (
+            "help" if gain.above_zero else "harm" if gain.below_zero else "make no clear difference"
+        )
+        sentences.append(
+            f"For expressions such as “large red ball”, tags of attributes {word} here "
+            f"({interval(gain, '+')} points of mean IoU)."
+        )
+    return sentences
 
 
 def _said(gain: Interval, baseline: str) -> str:

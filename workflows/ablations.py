@@ -35,6 +35,7 @@ class Settings:
         tables: of `TABLES`.
         seeds: each setting is trained once with each.
         train, held_out: scenes.
+        tuning: scenes on which scales and thresholds are chosen.
         epochs: of each training; None takes `chain.TRAINING`'s.
     """
 
@@ -44,6 +45,7 @@ class Settings:
     seeds: tuple[int, ...] = SEEDS
     train: int = 3000
     held_out: int = 300
+    tuning: int = 100
     epochs: int | None = None
 
     def __post_init__(self) -> None:
@@ -55,6 +57,7 @@ class Settings:
         for flag, value in (
             ("--train", self.train),
             ("--held-out", self.held_out),
+            ("--tuning", self.tuning),
             ("--epochs", self.epochs or 1),
         ):
             if value < 1:
@@ -67,7 +70,7 @@ class Settings:
         if self.tables != TABLES:
             flags.append(f"--tables {','.join(self.tables)}")
         flags.append(f"--seeds {','.join(map(str, self.seeds))}")
-        for name in ("train", "held_out", "epochs"):
+        for name in ("train", "held_out", "tuning", "epochs"):
             if getattr(self, name) != getattr(Settings, name):
                 flags.append(f"--{name.replace('_', '-')} {getattr(self, name)}")
         return f"python workflows/ablations.py {' '.join(flags)}"
@@ -86,7 +89,7 @@ def run(settings: Settings) -> Path:
     from workflows.ablation_tables import PLANS, document
     from workflows.chain import Chain, Sizes
 
-    chain = Chain(Path(settings.out), Sizes(settings.train, settings.held_out))
+    chain = Chain(Path(settings.out), Sizes(settings.train, settings.held_out, settings.tuning))
     chain.make_world()
     changes = () if settings.epochs is None else (("epochs", settings.epochs),)
     path = Path(settings.write)
@@ -128,6 +131,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     add("--seeds", default=",".join(map(str, SEEDS)), metavar="S,S,...", help="default %(default)s")
     add("--train", type=int, default=Settings.train, metavar="N", help="scenes to train on")
     add("--held-out", type=int, default=Settings.held_out, metavar="N", help="scenes to score on")
+    add("--tuning", type=int, default=Settings.tuning, metavar="N", help="scenes for thresholds")
     add("--epochs", type=int, metavar="N", help="passes over the scenes")
     values = vars(parser.parse_args(arguments))
     values["tables"] = tuple(values["tables"].split(","))

@@ -32,6 +32,7 @@ class Settings:
     Attributes:
         out: folder of everything; `report.html` and `result.png` in it are the end of it.
         train, held_out: scenes.
+        tuning: scenes on which scales and thresholds are chosen.
         epochs: of each training; None takes `chain.TRAINING`'s.
         seeds: one training each, of objects alone and of objects and attributes.
         parsers: whose tags the report compares; the first one's are trained on. One that cannot run
@@ -41,6 +42,7 @@ class Settings:
     out: str = "data/demo"
     train: int = 3000
     held_out: int = 300
+    tuning: int = 100
     epochs: int | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     parsers: tuple[str, ...] = field(default=PARSERS)
@@ -49,6 +51,7 @@ class Settings:
         for flag, value in (
             ("--train", self.train),
             ("--held-out", self.held_out),
+            ("--tuning", self.tuning),
             ("--epochs", self.epochs or 1),
         ):
             if value < 1:
@@ -78,7 +81,7 @@ def demo(settings: Settings) -> Path:
     from workflows.chain import Chain, Recipe, Sizes
     from workflows.report import Trained, report
 
-    chain = Chain(Path(settings.out), Sizes(settings.train, settings.held_out))
+    chain = Chain(Path(settings.out), Sizes(settings.train, settings.held_out, settings.tuning))
     chain.make_world()
     parsers = [parser for parser in settings.parsers if _can_run(parser, settings.parsers[0])]
     for parser in parsers:
@@ -146,6 +149,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     add("--out", default=Settings.out, metavar="DIR", help="default %(default)s")
     add("--train", type=int, default=Settings.train, metavar="N", help="scenes to train on")
     add("--held-out", type=int, default=Settings.held_out, metavar="N", help="scenes to score on")
+    add("--tuning", type=int, default=Settings.tuning, metavar="N", help="scenes for thresholds")
     add("--epochs", type=int, metavar="N", help="passes over the scenes")
     add("--seeds", default="0,1,2", metavar="S,S,...", help="trainings; default %(default)s")
     add("--parsers", default=",".join(PARSERS), metavar="P,P,...", help="default %(default)s")

@@ -17,7 +17,7 @@ from workflows.intervals import Interval
 from workflows.report import Row, verdict
 
 pytestmark = pytest.mark.cluster
-SMALL = ["--train", "120", "--held-out", "12", "--epochs", "1", "--seeds", "0,1"]
+SMALL = ["--train", "120", "--held-out", "12", "--tuning", "6", "--epochs", "1", "--seeds", "0,1"]
 
 
 class Page(html.parser.HTMLParser):
@@ -81,7 +81,7 @@ def test_a_folder_of_other_sizes_is_refused_and_left_alone(finished: Path, capsy
 
 
 def test_gold_tags_stand_for_the_same_captions_as_a_parsers(finished: Path):
-    chain = Chain(finished, Sizes(120, 12), say=lambda command: None)
+    chain = Chain(finished, Sizes(120, 12, 6), say=lambda command: None)
     labels = [chain.labels(Recipe(parser)) for parser in ("gold", "spacy")]
     from labels.reader import Labels
 

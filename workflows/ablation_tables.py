@@ -131,8 +131,9 @@ def loss(chain: Chain, seeds: Sequence[int], changes: Changes) -> Table:
         recipes = [Recipe(changes=(*changes, *more), seed=s) for s in seeds]
         lines.append(_line(chain, title, recipes))
     alone = [Recipe(changes=(*changes, ("tag_weight", 0.0)), seed=s) for s in seeds]
-    lines.append(_line(chain, "image-text loss alone", alone))
     claims = [_claim(f"Balanced softmax beats {one.name}", lines[0], one) for one in lines[1:]]
+    lines.append(_line(chain, "image-text loss alone, no tags", alone))
+    claims.append(_claim("Tags add to what the image-text loss teaches alone", lines[0], lines[-1]))
     return Table("6", "Loss", "mIoU", lines, claims)
 
 
@@ -260,14 +261,14 @@ def _claim(claim: str, better: Line, worse: Line) -> str:
         verdict = "fails here"
     else:
         verdict = "can't be told apart here"
-    return f"{claim}: **{verdict}** ({_shown(difference, '+')} points)."
+    return f"{claim}: **{verdict}** ({_shown(difference, '+', 2)} points)."
 
 
 def _said(what: str, one: Line, other: Line) -> str:
-    return f"{what}: {_shown(paired_interval(one.values, other.values), '+')} points."
+    return f"{what}: {_shown(paired_interval(one.values, other.values), '+', 2)} points."
 
 
-def _shown(one: Interval, sign: str = "") -> str:
-    if math.isnan(one.low):
-        return f"{one.value:{sign}.1f}"
-    return f"{one.value:{sign}.1f} [{one.low:{sign}.1f}, {one.high:{sign}.1f}]"
+def _shown(one: Interval, sign: str = "", digits: int = 1) -> str:
+    figures = [one.value] if math.isnan(one.low) else [one.value, one.low, one.high]
+    value, *ends = (f"{figure:{sign}.{digits}f}" for figure in figures)
+    return f"{value} [{', '.join(ends)}]" if ends else value

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -34,7 +34,7 @@ class Settings:
         train, held_out: scenes.
         tuning: scenes on which scales and thresholds are chosen.
         epochs: of each training; None takes `chain.TRAINING`'s.
-        seeds: one training each, of objects alone and of objects and attributes.
+        seeds: one training each: on objects, on objects and attributes, and without tags.
         parsers: whose tags the report compares; the first one's are trained on. One that cannot run
             here (NLTK without its data and without a network) is left out, but not the first.
     """
@@ -95,7 +95,11 @@ def demo(settings: Settings) -> Path:
         ]
         runs = [str(chain.run(recipe)) for recipe in recipes]
         groups.append(Trained(title, chain.labels(recipes[0]), runs))
-    page, picture = report(chain, parsers, groups)
+    untagged = [replace(recipe, changes=(*changes, ("tag_weight", 0.0))) for recipe in recipes]
+    control = Trained(
+        "image-text loss alone", groups[-1].labels, [str(chain.run(one)) for one in untagged]
+    )
+    page, picture = report(chain, parsers, groups, control)
     folder = Folder(settings.out)
     save_picture(picture, folder, PICTURE)
     folder.write(REPORT, page.encode())

@@ -72,7 +72,7 @@ class Row:
         things: mIoU over the things where their pixels alone count; the mean over seeds.
         referring: mean IoU of expressions; the mean over seeds.
         classes: IoU by class name, the mean over seeds.
-        seeds: `referring` of each seed.
+        seeds: mIoU and `referring` of each seed, as pairs.
     """
 
     title: str
@@ -82,20 +82,21 @@ class Row:
     things: Interval
     referring: Interval
     classes: dict[str, float]
-    seeds: tuple[float, ...] = ()
+    seeds: tuple[tuple[float, float], ...] = ()
 
 
 def report(
-    chain: Chain, parsers: Sequence[str], groups: Sequence[Trained]
+    chain: Chain, parsers: Sequence[str], groups: Sequence[Trained], control: Trained
 ) -> tuple[str, Image.Image]:
     """The page, and its segmentations as one picture.
 
     Args:
         chain: world, tags and runs are there already; scores are made here where they are missing.
         parsers: whose tags to compare; the first one's were trained on.
-        groups: trainings, each compared with plain CLIP.
+        groups: trainings on tags: of objects, and of objects and attributes.
+        control: the same training without tags, with the same seeds.
     """
-    rows = score_rows(chain, groups)
+    rows = score_rows(chain, [*groups, control])
     models = _models(chain, groups)
     gold = read_gold(chain.world / "gold.jsonl")
     judged = [_judge(chain, parser, gold) for parser in parsers]
@@ -149,40 +150,59 @@ def score_rows(chain: Chain, groups: Sequence[Trained]) -> list[Row]:
         results = [segmentation(chain, run) for run in group.runs]
         trained = np.stack([image_counts(result) for result in results])
         things = [segmentation(chain, run, benchmark=THINGS) for run in group.runs]
-        referred = tuple(100 * referring(chain, run)["mean_iou"] for run in group.runs)
+        referred = [100 * referring(chain, run)["mean_iou"] for run in group.runs]
+        segmented = [100 * result["miou"] for result in results]
         rows.append(
             Row(
                 group.title,
-                mean_interval([100 * result["miou"] for result in results]),
+                mean_interval(segmented),
                 gain_interval(counts["clip"], trained),
                 gain_interval(counts["surgery"], trained),
                 mean_interval([100 * result["miou"] for result in things]),
                 mean_interval(referred),
                 _iou(results),
-                referred,
+                tuple(zip(segmented, referred, strict=True)),
             )
         )
     return rows
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:
-    """A plain sentence on each trained model, and one on attributes: what their intervals allow."""
-    trained = [row for row in rows if row.gain is not None and row.gain_by_training is not None]
+    """What the intervals allow to be said of training, of tags, and of attributes.
+
+    Args:
+        rows: as `score_rows` gives them: the untrained, then objects, both, and the training without
+            tags.
+    """
+    objects, both, control = rows[-3:]
     sentences = [
         f"{row.title} {_said(row.gain, UNTRAINED['clip'])}, and "
         f"{_said(row.gain_by_training, UNTRAINED['surgery'])}, from which training starts."
-        for row in trained
+        for row in (objects, both)
     ]
-    if len(trained) > 1 and len(trained[0].seeds) > 1:
-        gain = paired_interval(trained[-1].seeds, trained[0].seeds)
-        word = (
-            "help" if gain.above_zero else "harm" if gain.below_zero else "make no clear difference"
-        )
+    if len(both.seeds) > 1:
+        by_tags = _difference(both, control, 0)
         sentences.append(
-            f"For expressions such as “large red ball”, tags of attributes {word} here "
-            f"({interval(gain, '+')} points of mean IoU)."
+            f"The image-text loss alone, without tags, makes {interval(control.gain_by_training, '+')} "
+            f"of that last gain; tags {_effect(by_tags)} ({interval(by_tags, '+')} points)."
+        )
+        by_attributes = _difference(both, objects, 1)
+        sentences.append(
+            f"For expressions such as “large red ball”, tags of attributes {_effect(by_attributes)} here "
+            f"({interval(by_attributes, '+')} points of mean IoU)."
         )
     return sentences
+
+
+def _difference(one: Row, other: Row, figure: int) -> Interval:
+    """Of `Row.seeds`' first or second figure, paired by seed."""
+    return paired_interval(
+        [pair[figure] for pair in one.seeds], [pair[figure] for pair in other.seeds]
+    )
+
+
+def _effect(gain: Interval) -> str:
+    return "help" if gain.above_zero else "harm" if gain.below_zero else "make no clear difference"
 
 
 def _said(gain: Interval, baseline: str) -> str:

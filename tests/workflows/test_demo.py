@@ -118,13 +118,26 @@ def test_bad_flags_are_one_sentence(flags, sentence, capsys):
 )
 def test_the_verdict_says_no_more_than_the_interval(gain, said):
     none = Interval(1, 1, 1)
-    rows = [
-        Row("plain CLIP", none, None, None, none, none, {}),
-        Row("TagAlign", none, gain, none, none, none, {}),
-    ]
-    assert len(verdict(rows)) == 1
-    assert said in verdict(rows)[0]
-    assert "segments better than untrained CLIP Surgery (+1.0" in verdict(rows)[0]
+    untrained = Row("plain CLIP", none, None, None, none, none, {})
+    trained = Row("TagAlign", none, gain, none, none, none, {})
+    sentences = verdict([untrained, untrained, trained, trained, trained])
+    assert len(sentences) == 2  # with one seed nothing is said of tags and attributes
+    assert said in sentences[0]
+    assert "segments better than untrained CLIP Surgery (+1.0" in sentences[0]
+
+
+def test_the_verdict_tells_what_tags_add_from_what_training_adds():
+    one = Interval(1, 0.5, 1.5)
+
+    def row(title: str, seeds: list) -> Row:
+        return Row(title, one, one, one, one, one, {}, tuple(seeds))
+
+    objects = row("objects", [(20.0, 9.0), (21.0, 9.5), (22.0, 9.2)])
+    both = row("both", [(20.5, 9.1), (21.4, 9.3), (22.6, 9.3)])
+    control = row("alone", [(19.0, 5.0), (20.1, 5.0), (21.0, 5.0)])
+    *_, tags, attributes = verdict([objects, objects, objects, both, control])
+    assert "tags help (+1.5" in tags
+    assert "tags of attributes make no clear difference here (+0.0" in attributes
 
 
 def test_settings_check_themselves():

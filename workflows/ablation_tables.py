@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from labels.vocabulary import OBJECT
 from training.losses import ASYMMETRIC, BALANCED, FOCAL, SOFTMAX, WEIGHTED
 from training.settings import CLASS, PATCHES
 from workflows.chain import GOLD, PARSERS, TAG2TEXT, Chain, Recipe
-from workflows.intervals import Interval, mean_interval, paired_interval
+from workflows.intervals import mean_interval, paired_interval
 from workflows.scoring import UNTRAINED, WHOLE, segmentation
 from workflows.scoring import referring as expressions
 
@@ -101,15 +100,11 @@ def parser(chain: Chain, seeds: Sequence[int], changes: Changes) -> Table:
 def pooling(chain: Chain, seeds: Sequence[int], changes: Changes) -> Table:
     """Table 5."""
     titles = {PATCHES: "mean of the patches", CLASS: "class token"}
-    lines = [
-        _line(
-            chain,
-            title,
-            [Recipe(changes=(*changes, ("pool", pool)), seed=s) if pool != PATCHES
-             else Recipe(changes=changes, seed=s) for s in seeds],
-        )
-        for pool, title in titles.items()
-    ]  # fmt: skip
+    lines = []
+    for pool, title in titles.items():
+        more = () if pool == PATCHES else (("pool", pool),)
+        recipes = [Recipe(changes=(*changes, *more), seed=s) for s in seeds]
+        lines.append(_line(chain, title, recipes))
     return Table(
         "5", "What is classified", "mIoU", lines,
         [_claim("Classifying pooled patches beats classifying the class token", *lines)],
@@ -232,8 +227,8 @@ def _section(table: Table) -> str:
     for one in table.lines:
         difference = ""
         if one is not base:
-            difference = _shown(paired_interval(one.values, base.values), "+")
-        figure = f"{one.values[0]:.1f}" if one.fixed else _shown(mean_interval(one.values))
+            difference = paired_interval(one.values, base.values).shown("+")
+        figure = f"{one.values[0]:.1f}" if one.fixed else mean_interval(one.values).shown()
         lines.append(f"| {one.name} | {figure} | {difference} |")
     lines += [f"| *the paper's: {name}* | {text} | |" for name, text in _papers(table.number)]
     return "\n".join(
@@ -262,14 +257,8 @@ def _claim(claim: str, better: Line, worse: Line) -> str:
         verdict = "fails here"
     else:
         verdict = "can't be told apart here"
-    return f"{claim}: **{verdict}** ({_shown(difference, '+', 2)} points)."
+    return f"{claim}: **{verdict}** ({difference.shown('+', 2)} points)."
 
 
 def _said(what: str, one: Line, other: Line) -> str:
-    return f"{what}: {_shown(paired_interval(one.values, other.values), '+', 2)} points."
-
-
-def _shown(one: Interval, sign: str = "", digits: int = 1) -> str:
-    figures = [one.value] if math.isnan(one.low) else [one.value, one.low, one.high]
-    value, *ends = (f"{figure:{sign}.{digits}f}" for figure in figures)
-    return f"{value} [{', '.join(ends)}]" if ends else value
+    return f"{what}: {paired_interval(one.values, other.values).shown('+', 2)} points."

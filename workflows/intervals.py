@@ -28,6 +28,12 @@ class Interval:
     def to_json(self) -> dict[str, float]:
         return asdict(self)
 
+    def shown(self, sign: str = "", digits: int = 1) -> str:
+        """The figure and, where it has one, its interval; `sign` is a format's, `+` or nothing."""
+        figures = [self.value] if np.isnan(self.low) else [self.value, self.low, self.high]
+        value, *ends = (f"{figure:{sign}.{digits}f}" for figure in figures)
+        return f"{value} [{', '.join(ends)}]" if ends else value
+
     @property
     def above_zero(self) -> bool:
         return self.low > 0

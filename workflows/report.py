@@ -107,7 +107,7 @@ def report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"interval": interval, "share": _share}
+    environment.filters |= {"interval": Interval.shown, "share": _share}
     page = environment.get_template("report.html.jinja").render(
         date=date.today().isoformat(),
         rows=rows,
@@ -183,13 +183,13 @@ def verdict(rows: Sequence[Row]) -> list[str]:
     if len(both.seeds) > 1:
         by_tags = _difference(both, control, 0)
         sentences.append(
-            f"The image-text loss alone, without tags, makes {interval(control.gain_by_training, '+')} "
-            f"of that last gain; tags {_effect(by_tags)} ({interval(by_tags, '+')} points)."
+            f"The image-text loss alone, without tags, makes {control.gain_by_training.shown('+')} "
+            f"of that last gain; tags {_effect(by_tags)} ({by_tags.shown('+')} points)."
         )
         by_attributes = _difference(both, objects, 1)
         sentences.append(
             f"For expressions such as “large red ball”, tags of attributes {_effect(by_attributes)} here "
-            f"({interval(by_attributes, '+')} points of mean IoU)."
+            f"({by_attributes.shown('+')} points of mean IoU)."
         )
     return sentences
 
@@ -212,13 +212,6 @@ def _said(gain: Interval, baseline: str) -> str:
     if gain.below_zero:
         return f"segments worse than {baseline} ({points})"
     return f"can't be told apart from {baseline} here ({points})"
-
-
-def interval(one: Interval, sign: str = "") -> str:
-    """A figure and, where it has one, its interval."""
-    if np.isnan(one.low):
-        return f"{one.value:{sign}.1f}"
-    return f"{one.value:{sign}.1f} [{one.low:{sign}.1f}, {one.high:{sign}.1f}]"
 
 
 def _commands(chain: Chain) -> list[tuple[str, float, int]]:
@@ -260,7 +253,6 @@ def _scenes(
         {
             "picture": picture,
             "caption": one.caption,
-            "gold": [*one.objects, *(f"{a} {o}" for a, o in one.attributes)],
             "sides": [
                 (
                     each.answers.name,

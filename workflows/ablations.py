@@ -20,6 +20,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from parsing.errors import UserError
+from workflows.sizes import Sizes, add_training_flags, check_trainings, parse_seeds
 
 TABLES = ("3", "4", "5", "6", "9", "referring")
 SEEDS = (0, 1, 2, 3, 4)
@@ -52,16 +53,7 @@ class Settings:
         for table in self.tables:
             if table not in TABLES:
                 raise UserError(f"--tables takes {', '.join(TABLES)}, not '{table}'")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise UserError("--seeds takes different numbers from 0 on, such as 0,1,2")
-        for flag, value in (
-            ("--train", self.train),
-            ("--held-out", self.held_out),
-            ("--tuning", self.tuning),
-            ("--epochs", self.epochs or 1),
-        ):
-            if value < 1:
-                raise UserError(f"{flag} is at least 1, not {value}")
+        check_trainings(self.train, self.held_out, self.tuning, self.epochs, self.seeds)
 
     @property
     def command(self) -> str:
@@ -87,7 +79,7 @@ def run(settings: Settings) -> Path:
     """
     from parsing.storage import Folder
     from workflows.ablation_tables import PLANS, document
-    from workflows.chain import Chain, Sizes
+    from workflows.chain import Chain
 
     chain = Chain(Path(settings.out), Sizes(settings.train, settings.held_out, settings.tuning))
     chain.make_world()
@@ -128,17 +120,10 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     add("--out", default=Settings.out, metavar="DIR", help="default %(default)s")
     add("--write", default=Settings.write, metavar="FILE", help="default %(default)s")
     add("--tables", default=",".join(TABLES), metavar="T,T,...", help="default %(default)s")
-    add("--seeds", default=",".join(map(str, SEEDS)), metavar="S,S,...", help="default %(default)s")
-    add("--train", type=int, default=Settings.train, metavar="N", help="scenes to train on")
-    add("--held-out", type=int, default=Settings.held_out, metavar="N", help="scenes to score on")
-    add("--tuning", type=int, default=Settings.tuning, metavar="N", help="scenes for thresholds")
-    add("--epochs", type=int, metavar="N", help="passes over the scenes")
+    add_training_flags(parser, SEEDS)
     values = vars(parser.parse_args(arguments))
     values["tables"] = tuple(values["tables"].split(","))
-    try:
-        values["seeds"] = tuple(int(one) for one in values["seeds"].split(","))
-    except ValueError as error:
-        raise UserError(f"--seeds takes numbers, not '{values['seeds']}'") from error
+    values["seeds"] = parse_seeds(values["seeds"])
     return Settings(**values)
 
 

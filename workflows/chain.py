@@ -33,6 +33,7 @@ from training.settings import Settings as TrainSettings
 from training.trainer import train
 from workflows.shapes.dataset import Settings as WorldSettings
 from workflows.shapes.dataset import write_world
+from workflows.sizes import Sizes
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIP = ROOT / "workflows/shapes/clip"
@@ -52,23 +53,6 @@ TRAINING: dict[str, Any] = {
     "save_every": 1_000_000,
     "workers": 1,
 }
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How large the small world is.
-
-    Attributes:
-        train: captioned scenes.
-        held_out: scenes of each benchmark.
-        tuning: scenes on which scales and thresholds are chosen.
-        seed: of all of them.
-    """
-
-    train: int = 3000
-    held_out: int = 300
-    tuning: int = 100
-    seed: int = 0
 
 
 @dataclass(frozen=True)

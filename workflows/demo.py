@@ -20,6 +20,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from parsing.errors import UserError
+from workflows.sizes import Sizes, add_training_flags, check_trainings, parse_seeds
 
 PARSERS = ("llm", "nltk", "spacy", "tag2text")
 REPORT, PICTURE = "report.html", "result.png"
@@ -48,16 +49,7 @@ class Settings:
     parsers: tuple[str, ...] = field(default=PARSERS)
 
     def __post_init__(self) -> None:
-        for flag, value in (
-            ("--train", self.train),
-            ("--held-out", self.held_out),
-            ("--tuning", self.tuning),
-            ("--epochs", self.epochs or 1),
-        ):
-            if value < 1:
-                raise UserError(f"{flag} is at least 1, not {value}")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise UserError("--seeds takes different numbers from 0 on, such as 0,1,2")
+        check_trainings(self.train, self.held_out, self.tuning, self.epochs, self.seeds)
         for parser in self.parsers:
             if parser not in PARSERS:
                 raise UserError(f"--parsers takes {', '.join(PARSERS)}, not '{parser}'")
@@ -78,7 +70,7 @@ def demo(settings: Settings) -> Path:
     from labels.build import BOTH
     from labels.vocabulary import OBJECT
     from parsing.storage import Folder
-    from workflows.chain import Chain, Recipe, Sizes
+    from workflows.chain import Chain, Recipe
     from workflows.report import Trained, report
 
     chain = Chain(Path(settings.out), Sizes(settings.train, settings.held_out, settings.tuning))
@@ -151,17 +143,10 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     )
     add = parser.add_argument
     add("--out", default=Settings.out, metavar="DIR", help="default %(default)s")
-    add("--train", type=int, default=Settings.train, metavar="N", help="scenes to train on")
-    add("--held-out", type=int, default=Settings.held_out, metavar="N", help="scenes to score on")
-    add("--tuning", type=int, default=Settings.tuning, metavar="N", help="scenes for thresholds")
-    add("--epochs", type=int, metavar="N", help="passes over the scenes")
-    add("--seeds", default="0,1,2", metavar="S,S,...", help="trainings; default %(default)s")
+    add_training_flags(parser, Settings.seeds)
     add("--parsers", default=",".join(PARSERS), metavar="P,P,...", help="default %(default)s")
     values = vars(parser.parse_args(arguments))
-    try:
-        values["seeds"] = tuple(int(one) for one in values["seeds"].split(","))
-    except ValueError as error:
-        raise UserError(f"--seeds takes numbers, not '{values['seeds']}'") from error
+    values["seeds"] = parse_seeds(values["seeds"])
     values["parsers"] = tuple(values["parsers"].split(","))
     return Settings(**values)
 

@@ -8,7 +8,8 @@ import pytest
 
 from workflows.ablation_tables import Line, Table, document
 from workflows.ablations import Settings, main
-from workflows.chain import Chain, Sizes
+from workflows.chain import Chain
+from workflows.sizes import Sizes
 
 
 def text_of(lines: list[Line], claims: list[str], tmp_path: Path) -> str:

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from parsing.errors import UserError
-from workflows.chain import Chain, Recipe, Sizes
+from workflows.chain import Chain, Recipe
 from workflows.demo import Settings, main
 from workflows.intervals import Interval
 from workflows.report import Row, verdict
+from workflows.sizes import Sizes
 
 pytestmark = pytest.mark.cluster
 SMALL = ["--train", "120", "--held-out", "12", "--tuning", "6", "--epochs", "1", "--seeds", "0,1"]

@@ -1,0 +1,73 @@
+"""How large a demonstration is, and the flags that say so: of `demo.py` and `ablations.py` alike."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+from parsing.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the small world is.
+
+    Attributes:
+        train: captioned scenes.
+        held_out: scenes of each benchmark.
+        tuning: scenes on which scales and thresholds are chosen.
+        seed: of all of them.
+    """
+
+    train: int = 3000
+    held_out: int = 300
+    tuning: int = 100
+    seed: int = 0
+
+
+def check_trainings(
+    train: int, held_out: int, tuning: int, epochs: int | None, seeds: tuple[int, ...]
+) -> None:
+    """That there can be a world and trainings of these numbers.
+
+    Raises:
+        UserError: a number below 1, or seeds that are no different numbers from 0 on.
+    """
+    for flag, value in (
+        ("--train", train),
+        ("--held-out", held_out),
+        ("--tuning", tuning),
+        ("--epochs", epochs or 1),
+    ):
+        if value < 1:
+            raise UserError(f"{flag} is at least 1, not {value}")
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise UserError("--seeds takes different numbers from 0 on, such as 0,1,2")
+
+
+def add_training_flags(parser: argparse.ArgumentParser, seeds: tuple[int, ...]) -> None:
+    """Adds --train, --held-out, --tuning, --epochs and --seeds.
+
+    Args:
+        parser: to add them to.
+        seeds: the default.
+    """
+    add = parser.add_argument
+    add("--train", type=int, default=Sizes.train, metavar="N", help="scenes to train on")
+    add("--held-out", type=int, default=Sizes.held_out, metavar="N", help="scenes to score on")
+    add("--tuning", type=int, default=Sizes.tuning, metavar="N", help="scenes for thresholds")
+    add("--epochs", type=int, metavar="N", help="passes over the scenes")
+    default = ",".join(map(str, seeds))
+    add("--seeds", default=default, metavar="S,S,...", help="trainings; default %(default)s")
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """What --seeds names.
+
+    Raises:
+        UserError: it is no list of numbers.
+    """
+    try:
+        return tuple(int(one) for one in text.split(","))
+    except ValueError as error:
+        raise UserError(f"--seeds takes numbers, not '{text}'") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import time
 from collections.abc import Sequence
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import psutil
 
-LOOK_SECONDS = 0.5  # between two looks at the processes' memory
+# Seconds between two looks at the processes: few at first, so that a command that ends at once is
+# seen as well, more later, since a look at a Ray cluster costs some milliseconds itself.
+FIRST_LOOK, LONGEST_PAUSE = 0.02, 0.5
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class Stage:
     Attributes:
         name: for people.
         seconds: wall clock.
-        cpu_seconds: of processors, all processes together, as far as the last look at each saw them.
+        cpu_seconds: of processors, all processes together. Exact for a command that waits for its
+            children; for processes that nobody waits for, as far as the last look at each saw them.
         driver_gb: peak of the command's own process, GB of resident memory.
         tree_gb: peak of it and all its descendants together, GB; a page that several of them
             share counts once (the sum of their proportional set sizes).
@@ -53,18 +57,19 @@ def watch(name: str, command: Sequence[str], leaves: Path, cwd: Path) -> Stage:
     Raises:
         StageFailed: it does not end with status 0.
     """
-    began = time.monotonic()
-    family = _Family()
+    began, before = time.monotonic(), _waited_for()
+    family, pause = _Family(), FIRST_LOOK
     with subprocess.Popen(
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         try:
             while True:
                 try:
-                    said, _ = process.communicate(timeout=LOOK_SECONDS)
+                    said, _ = process.communicate(timeout=pause)
                     break
                 except subprocess.TimeoutExpired:
                     family.look(process.pid)
+                    pause = min(2 * pause, LONGEST_PAUSE)
         except BaseException:
             process.terminate()  # parsing/run.py ends its own Ray then
             raise
@@ -73,10 +78,16 @@ def watch(name: str, command: Sequence[str], leaves: Path, cwd: Path) -> Stage:
         last = said.strip().splitlines()[-1:] or [f"it ended with status {process.returncode}"]
         raise StageFailed(f"{name}: {last[0]}")
     files, size = left(leaves)
-    cpu = sum(family.cpu.values())
+    cpu = max(_waited_for() - before, sum(family.cpu.values()))
     return Stage(
         name, seconds, cpu, family.driver / 1e9, family.tree / 1e9, files, size / 1e9, said
     )
+
+
+def _waited_for() -> float:
+    """Seconds of processors of all processes that this one, and those it waited for, waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def left(place: Path) -> tuple[int, int]:

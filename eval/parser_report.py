@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eval.answers import Answers
-from eval.tag_scores import KINDS, Comparison, Score, Scores, f1_difference
+from eval.gold import GoldCaption
+from eval.tag_scores import KINDS, Comparer, Comparison, Score, Scores, f1_difference, score
 from parsing.tags import OK
 
 if TYPE_CHECKING:
@@ -22,6 +23,16 @@ class Judged:
     answers: Answers
     comparisons: list[Comparison]
     scores: Scores
+
+    @classmethod
+    def of(
+        cls, answers: Answers, gold: Sequence[GoldCaption], resamples: int = 1000, seed: int = 0
+    ) -> Judged:
+        """Compares answers with the gold tags of the same captions; the rest is as in `score`."""
+        comparer = Comparer()
+        pairs = zip(gold, answers.parsed, strict=True)
+        comparisons = [comparer.compare(*pair) for pair in pairs]
+        return cls(answers, comparisons, score(comparisons, resamples, seed))
 
     @property
     def unanswered(self) -> int:

@@ -22,7 +22,6 @@ from eval.answers import ask, read_tags
 from eval.gold import GoldCaption, read_gold
 from eval.parser_page import page
 from eval.parser_report import Judged, as_json, as_table
-from eval.tag_scores import Comparer, score
 from parsing.errors import UserError
 from parsing.parser import ParserConfig
 from parsing.storage import Folder
@@ -123,13 +122,7 @@ def judge(settings: Settings, gold: Sequence[GoldCaption]) -> list[Judged]:
     """
     answers = [ask(config, gold) for config in settings.configs()]
     answers += [read_tags(url, gold) for url in settings.tags]
-    comparer = Comparer()
-    judged = []
-    for answer in answers:
-        comparisons = [comparer.compare(*pair) for pair in zip(gold, answer.parsed, strict=True)]
-        scores = score(comparisons, settings.resamples, settings.seed)
-        judged.append(Judged(answer, comparisons, scores))
-    return judged
+    return [Judged.of(each, gold, settings.resamples, settings.seed) for each in answers]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

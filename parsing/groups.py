@@ -249,8 +249,12 @@ def _settle(group: Group) -> Group | None:
     if group.kind == "glyphs":
         return group
     lex, found = lexicon(), group.words
-    if group.kind == "predicate" and lex.is_only_noun(found[-1].text):
-        group.kind = "noun"  # the animal is: zebra
+    if group.kind == "predicate":
+        if lex.unseen.is_name(group.subject):  # the day is sunny
+            return None
+        if lex.is_only_noun(found[-1].text):
+            group.kind = "noun"  # the animal is: zebra
+    found = group.words = _without_lookless(found, group.kind == "noun")
     for word in found:
         follows = word is not found[0] or not lex.determines(group.after)
         word.head = not (
@@ -282,9 +286,42 @@ def _settle(group: Group) -> Group | None:
         # An adverb at the end speaks of a verb: `cat resting sideways`.
         while found and (found[-1].degree or not found[-1].head):
             found.pop()
+        found = group.words = _without_unseen(found)
     if not any(any(map(str.isalpha, word.text)) for word in found):
         return None
     return group
+
+
+def _without_lookless(found: list[Word], noun: bool) -> list[Word]:
+    """All words but adjectives that say nothing of a look; a noun at the end may look like one."""
+    kept: list[Word] = []
+    linked = False
+    for word in found:
+        linked = linked or word.linked
+        if lexicon().shows_no_look(word.text) and not (noun and word is found[-1]):
+            continue
+        word.linked, linked = linked and bool(kept), False
+        kept.append(word)
+    return kept
+
+
+def _without_unseen(found: list[Word]) -> list[Word]:
+    """All names but those of what can't be seen; where a name begins may be left to the model."""
+    kept: list[Word] = []
+    name: list[Word] = []
+    for word, after in itertools.zip_longest(found, found[1:]):
+        name.append(word)
+        if after is not None and not (word.head and after.linked):
+            continue
+        if lexicon().unseen.is_name([each.text for each in name]):
+            name.pop()
+            while name and not name[-1].head:
+                name.pop()
+        if name and not kept:
+            name[0].linked = False
+        kept += name
+        name = []
+    return kept
 
 
 def _find_verbs(group: Group) -> None:

@@ -16,6 +16,7 @@ import yaml
 
 from parsing.errors import UserError
 from parsing.phrases import Words
+from parsing.unseen import Unseen
 
 DATA = Path(__file__).with_name("groups.yaml")
 
@@ -24,10 +25,11 @@ _DESCRIBING = ("ed", "less", "ous", "ible", "ful", "ish")  # endings of adjectiv
 
 @dataclass(frozen=True)
 class Lexicon:
-    """The word lists of `groups.yaml`, which says what each is, and two more sources.
+    """The word lists of `groups.yaml`, which says what each is, and three more sources.
 
     Attributes:
         words: colours, materials, measures and places, shared with the other parsers.
+        unseen: what can't be seen.
         classes: word -> those of "noun", "verb", "adj", "adv" that it can be.
     """
 
@@ -48,14 +50,15 @@ class Lexicon:
     nouns_too: frozenset[str]
     names: frozenset[str]
     words: Words
+    unseen: Unseen
     classes: dict[str, frozenset[str]]
 
     @property
     def digest(self) -> str:
         """Changes whenever a word list does; part of the LLM parser's fingerprint."""
-        own = [f.name for f in fields(self) if f.name not in ("words", "classes")]
+        own = [f.name for f in fields(self) if f.name not in ("words", "unseen", "classes")]
         lists = {name: sorted(getattr(self, name)) for name in own}
-        text = json.dumps([lists, self.words.digest, len(self.classes)])
+        text = json.dumps([lists, self.words.digest, self.unseen.digest, len(self.classes)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def names_nothing(self, word: str) -> bool:
@@ -133,6 +136,10 @@ class Lexicon:
             or self.only_describes(word)
         )
 
+    def shows_no_look(self, word: str) -> bool:
+        """An adjective, before its noun, that says nothing of a look: `famous`, `annual`, `other`."""
+        return word in self.unseen.opinions or word in self.words.pointing
+
     def only_describes(self, word: str) -> bool:
         """Whether a word can't be the name of a thing itself: `two`, `wooden`, `fluffy`."""
         if word in self.numbers or self.is_only_adjective(word):
@@ -198,6 +205,7 @@ def lexicon() -> Lexicon:
     return Lexicon(
         **{name: frozenset(found) for name, found in lists.items()},
         words=Words.load(),
+        unseen=Unseen.load(),
         classes=_word_classes(),
     )
 

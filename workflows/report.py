@@ -17,7 +17,7 @@ from eval.gold import GoldCaption, read_gold
 from eval.parser_page import marked
 from eval.parser_report import Judged
 from eval.segmenter import Inference
-from eval.tag_scores import Comparer, Score, score
+from eval.tag_scores import Score
 from labels.label_file import read_footer
 from workflows.chain import Chain, Stage
 from workflows.intervals import Interval, gain_interval, mean_interval, paired_interval
@@ -99,7 +99,9 @@ def report(
     rows = score_rows(chain, [*groups, control])
     models = _models(chain, groups)
     gold = read_gold(chain.world / "gold.jsonl")
-    judged = [_judge(chain, parser, gold) for parser in parsers]
+    judged = [
+        Judged.of(read_tags(str(chain.tags(parser)), gold, parser), gold) for parser in parsers
+    ]
     labels = groups[-1].labels
     environment = Environment(
         loader=PackageLoader("workflows", "."),
@@ -236,14 +238,6 @@ def _iou(results: Sequence[dict[str, Any]]) -> dict[str, float]:
     names = [one["name"] for one in results[0]["classes"]]
     each = np.array([[one["iou"] for one in result["classes"]] for result in results], float)
     return dict(zip(names, 100 * each.mean(0), strict=True))
-
-
-def _judge(chain: Chain, parser: str, gold: Sequence[GoldCaption]) -> Judged:
-    comparer = Comparer()
-    answers = read_tags(str(chain.tags(parser)), gold, parser)
-    pairs = zip(gold, answers.parsed, strict=True)
-    comparisons = [comparer.compare(*pair) for pair in pairs]
-    return Judged(answers, comparisons, score(comparisons))
 
 
 def _scenes(

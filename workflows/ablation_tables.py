@@ -204,13 +204,13 @@ def document(tables: Sequence[Table], chain: Chain, command: str, seeds: Sequenc
         "# The paper's ablations in the small world",
         f"Made on {date.today().isoformat()} by `{command}` on {len(os.sched_getaffinity(0))} CPU "
         f"cores; {spent:,.0f} minutes of work.",
-        f"{sizes.train:,} training scenes, {sizes.held_out:,} held-out scenes, trainings with the seeds "
+        f"World {sizes.world}: {sizes.train:,} training scenes, {sizes.held_out:,} held-out scenes, trainings with the seeds "
         f"{', '.join(map(str, seeds))}. Means over seeds with Student's 95% intervals; differences are "
         "paired by seed. The world, its scenes and the frozen CLIP are the same throughout, so that "
         "intervals say how a training varies and not how worlds would. A claim *holds* or *fails* "
         "where the interval of its difference leaves out 0. Scale and threshold of each model are "
         "chosen by one rule on other scenes. Epochs and learning rate were chosen once, among four settings, "
-        "by these same held-out scenes and spaCy's tags.",
+        "in world 0 with spaCy's tags.",
         *(_section(table) for table in tables),
     ]
     return "\n\n".join(parts) + "\n"

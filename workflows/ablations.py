@@ -37,6 +37,7 @@ class Settings:
         seeds: each setting is trained once with each.
         train, held_out: scenes.
         tuning: scenes on which scales and thresholds are chosen.
+        world: which world it is.
         epochs: of each training; None takes `chain.TRAINING`'s.
     """
 
@@ -47,13 +48,18 @@ class Settings:
     train: int = 3000
     held_out: int = 300
     tuning: int = 100
+    world: int = Sizes.world
     epochs: int | None = None
 
     def __post_init__(self) -> None:
         for table in self.tables:
             if table not in TABLES:
                 raise UserError(f"--tables takes {', '.join(TABLES)}, not '{table}'")
-        check_trainings(self.train, self.held_out, self.tuning, self.epochs, self.seeds)
+        check_trainings(self.sizes, self.epochs, self.seeds)
+
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes(self.train, self.held_out, self.tuning, self.world)
 
     @property
     def command(self) -> str:
@@ -62,7 +68,7 @@ class Settings:
         if self.tables != TABLES:
             flags.append(f"--tables {','.join(self.tables)}")
         flags.append(f"--seeds {','.join(map(str, self.seeds))}")
-        for name in ("train", "held_out", "tuning", "epochs"):
+        for name in ("train", "held_out", "tuning", "world", "epochs"):
             if getattr(self, name) != getattr(Settings, name):
                 flags.append(f"--{name.replace('_', '-')} {getattr(self, name)}")
         return f"python workflows/ablations.py {' '.join(flags)}"
@@ -81,7 +87,7 @@ def run(settings: Settings) -> Path:
     from workflows.ablation_tables import PLANS, document
     from workflows.chain import Chain
 
-    chain = Chain(Path(settings.out), Sizes(settings.train, settings.held_out, settings.tuning))
+    chain = Chain(Path(settings.out), settings.sizes)
     chain.make_world()
     changes = () if settings.epochs is None else (("epochs", settings.epochs),)
     path = Path(settings.write)

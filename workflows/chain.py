@@ -137,8 +137,8 @@ class Chain:
         """Scenes with captions and gold tags, the two benchmarks, and scenes to choose thresholds on."""
         sizes = self.sizes
         both = {
-            "world": WorldSettings(str(self.world), sizes.train, sizes.held_out, sizes.seed),
-            "tuning": WorldSettings(str(self.folder / "tuning"), 1, sizes.tuning, sizes.seed + 1),
+            "world": WorldSettings(str(self.world), sizes.train, sizes.held_out, sizes.world),
+            "tuning": WorldSettings(str(self.folder / "tuning"), 1, sizes.tuning, sizes.world + 1),
         }
         for name, settings in both.items():
             if not (Path(settings.out) / "world.json").exists():

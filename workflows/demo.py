@@ -34,6 +34,7 @@ class Settings:
         out: folder of everything; `report.html` and `result.png` in it are the end of it.
         train, held_out: scenes.
         tuning: scenes on which scales and thresholds are chosen.
+        world: which world it is.
         epochs: of each training; None takes `chain.TRAINING`'s.
         seeds: one training each: on objects, on objects and attributes, and without tags.
         parsers: whose tags the report compares; the first one's are trained on. One that cannot run
@@ -44,17 +45,22 @@ class Settings:
     train: int = 3000
     held_out: int = 300
     tuning: int = 100
+    world: int = Sizes.world
     epochs: int | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     parsers: tuple[str, ...] = field(default=PARSERS)
 
     def __post_init__(self) -> None:
-        check_trainings(self.train, self.held_out, self.tuning, self.epochs, self.seeds)
+        check_trainings(self.sizes, self.epochs, self.seeds)
         for parser in self.parsers:
             if parser not in PARSERS:
                 raise UserError(f"--parsers takes {', '.join(PARSERS)}, not '{parser}'")
         if not self.parsers or len(set(self.parsers)) < len(self.parsers):
             raise UserError("--parsers names one parser at least, and none twice")
+
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes(self.train, self.held_out, self.tuning, self.world)
 
 
 def demo(settings: Settings) -> Path:
@@ -73,7 +79,7 @@ def demo(settings: Settings) -> Path:
     from workflows.chain import Chain, Recipe
     from workflows.report import Trained, report
 
-    chain = Chain(Path(settings.out), Sizes(settings.train, settings.held_out, settings.tuning))
+    chain = Chain(Path(settings.out), settings.sizes)
     chain.make_world()
     parsers = [parser for parser in settings.parsers if _can_run(parser, settings.parsers[0])]
     for parser in parsers:

@@ -99,6 +99,7 @@ def test_gold_tags_stand_for_the_same_captions_as_a_parsers(finished: Path):
     ("flags", "sentence"),
     [
         (["--train", "0"], "--train is at least 1"),
+        (["--world", "-1"], "--world is at least 0"),
         (["--seeds", "1,1"], "different numbers"),
         (["--seeds", "a"], "takes numbers"),
         (["--parsers", "oracle"], "not 'oracle'"),

@@ -72,8 +72,8 @@ def number_of_tags(chain: Chain, seeds: Sequence[int], changes: Changes) -> Tabl
             _claim("More tags help up to a point, as too few leave out what is to be found",
                    lines[0], few),
         ],
-        "The paper sweeps 2,500 to 100,000 of each kind; this world's captions have little over a "
-        "hundred tags in all.",
+        "The paper sweeps 2,500 to 100,000 of each kind; this world's captions have about "
+        "150 in all.",
     )  # fmt: skip
 
 

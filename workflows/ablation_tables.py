@@ -125,10 +125,18 @@ def loss(chain: Chain, seeds: Sequence[int], changes: Changes) -> Table:
         more = () if name == BALANCED else (("tag_loss", name),)
         recipes = [Recipe(changes=(*changes, *more), seed=s) for s in seeds]
         lines.append(_line(chain, title, recipes))
-    alone = [Recipe(changes=(*changes, ("tag_weight", 0.0)), seed=s) for s in seeds]
     claims = [_claim(f"Balanced softmax beats {one.name}", lines[0], one) for one in lines[1:]]
-    lines.append(_line(chain, "image-text loss alone, no tags", alone))
-    claims.append(_claim("Tags add to what the image-text loss teaches alone", lines[0], lines[-1]))
+    for weight, title, claim in (
+        (
+            "tag_weight",
+            "image-text loss alone, no tags",
+            "Tags add to what the image-text loss teaches",
+        ),
+        ("text_weight", "balanced softmax alone", "The image-text loss adds to what tags teach"),
+    ):
+        alone = [Recipe(changes=(*changes, (weight, 0.0)), seed=s) for s in seeds]
+        lines.append(_line(chain, title, alone))
+        claims.append(_claim(f"{claim} alone", lines[0], lines[-1]))
     return Table("6", "Loss", "mIoU", lines, claims)
 
 

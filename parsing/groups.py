@@ -3,8 +3,8 @@
 English marks them with a few hundred words that never name a thing (`groups.yaml`). Whatever lies
 between two of those is a group: adjectives, then nouns, the last of which is the thing. Where a
 caption drops its articles a verb may lie in the group as well (`man holding knife`), so words
-that can be verbs can be left out. Which words describe, which belong to the name and what can't be
-seen at all is for the model to say.
+that can be verbs can be left out. Names of what no picture shows are left out (`unseen.yaml`). Which
+words describe, which belong to the name and what else can't be seen is for the model to say.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def _settle(group: Group) -> Group | None:
             return None
         if lex.is_only_noun(found[-1].text):
             group.kind = "noun"  # the animal is: zebra
-    found = group.words = _without_lookless(found, group.kind == "noun")
+    found = group.words = _without_opinions(found, group.kind == "noun")
     for word in found:
         follows = word is not found[0] or not lex.determines(group.after)
         word.head = not (
@@ -292,7 +292,7 @@ def _settle(group: Group) -> Group | None:
     return group
 
 
-def _without_lookless(found: list[Word], noun: bool) -> list[Word]:
+def _without_opinions(found: list[Word], noun: bool) -> list[Word]:
     """All words but adjectives that say nothing of a look; a noun at the end may look like one."""
     kept: list[Word] = []
     linked = False

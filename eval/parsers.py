@@ -11,107 +11,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 if __name__ == "__main__":
     # The repository, not this folder: `eval` is a package also where nothing is installed.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from eval.answers import ask, read_tags
-from eval.gold import GoldCaption, read_gold
-from eval.parser_page import page
-from eval.parser_report import Judged, as_json, as_table
+from eval.parser_scores.answers import ask, read_tags
+from eval.parser_scores.gold import GoldCaption, read_gold
+from eval.parser_scores.page import page
+from eval.parser_scores.report import Judged, as_json, as_table
+from eval.parser_scores.settings import PARSERS, Settings
 from parsing.errors import UserError
-from parsing.parser import ParserConfig
 from parsing.storage import Folder
-
-PARSERS = ("nltk", "spacy", "tag2text", "llm")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is scored against what.
-
-    Attributes:
-        gold: gold tags, see `eval.gold`.
-        parsers: names from `PARSERS`, run in this process.
-        tags: folders of tags that runs have written.
-        tag_list: tags of the tag2text parser, one per line.
-        model, prompt: of the LLM parser; None takes its defaults.
-        limit: score only the first so many captions.
-        out: folder for `scores.json` and `parsers.html`.
-        resamples, seed: of the bootstrap.
-        shown: captions on the page.
-
-    Raises:
-        UserError: a parser is unknown or named twice, there is nothing to score, or a number is
-            out of range.
-    """
-
-    gold: str
-    parsers: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    tag_list: str | None = None
-    model: str | None = None
-    prompt: str | None = None
-    limit: int | None = None
-    out: str = "data/parsers"
-    resamples: int = 1000
-    seed: int = 0
-    shown: int = 300
-
-    def __post_init__(self) -> None:
-        for name in self.parsers:
-            if name not in PARSERS:
-                raise UserError(f"there is no parser '{name}': choose from {', '.join(PARSERS)}")
-        for names, what in ((self.parsers, "parser"), (self.tags, "folder")):
-            twice = next((name for name in names if names.count(name) > 1), None)
-            if twice is not None:
-                raise UserError(f"the {what} {twice} is named twice")
-        if not self.parsers and not self.tags:
-            raise UserError("nothing to score: name parsers with --parsers or folders with --tags")
-        for flag, value, least in (
-            ("--limit", self.limit, 1),
-            ("--resamples", self.resamples, 1),
-            ("--shown", self.shown, 0),
-        ):
-            if value is not None and value < least:
-                raise UserError(f"{flag} must be at least {least}, not {value}")
-
-    def configs(self) -> list[ParserConfig]:
-        """The parsers' configurations, checked.
-
-        Raises:
-            UserError: what one of them needs is missing.
-        """
-        configs = [self._config(name) for name in self.parsers]
-        for config in configs:
-            config.check()
-        return configs
-
-    def _config(self, name: str) -> ParserConfig:
-        if name == "nltk":
-            from parsing.nltk_parser import NltkConfig
-
-            return NltkConfig()
-        if name == "spacy":
-            from parsing.spacy_parser import SpacyConfig
-
-            return SpacyConfig()
-        if name == "tag2text":
-            from parsing.tag2text_parser import Tag2TextConfig
-
-            return Tag2TextConfig(tag_list=self.tag_list)
-        import torch
-
-        from parsing.llm_parser import LLMConfig
-        from parsing.models import find_model
-
-        given = {} if self.prompt is None else {"prompt": self.prompt}
-        if self.model is not None:
-            given["model"] = find_model(self.model)
-        return LLMConfig(gpu=torch.cuda.is_available(), **given)
 
 
 def judge(settings: Settings, gold: Sequence[GoldCaption]) -> list[Judged]:

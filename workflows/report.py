@@ -12,12 +12,12 @@ import numpy as np
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
-from eval.answers import read_tags
-from eval.gold import GoldCaption, read_gold
-from eval.parser_page import marked
-from eval.parser_report import Judged
+from eval.parser_scores.answers import read_tags
+from eval.parser_scores.gold import GoldCaption, read_gold
+from eval.parser_scores.page import marked
+from eval.parser_scores.report import Judged
+from eval.parser_scores.tag_scores import Score
 from eval.segmenter import Inference
-from eval.tag_scores import Score
 from labels.label_file import read_footer
 from workflows.chain import Chain, Stage
 from workflows.intervals import Interval, gain_interval, mean_interval, paired_interval

@@ -10,7 +10,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from eval.parsers import Settings, main
+from eval.parser_scores.settings import Settings
+from eval.parsers import main
 from parsing.errors import UserError
 from parsing.spacy_parser import MODELS
 from parsing.storage import Folder

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from eval.gold import read_gold
-from eval.tag_scores import Comparer, score
+from eval.parser_scores.gold import read_gold
+from eval.parser_scores.tag_scores import Comparer, score
 from parsing.errors import UserError
 from parsing.nltk_parser import TAGGER, NltkConfig
 

@@ -91,7 +91,7 @@ class Sample:
     caption: Caption
 
     def to_json(self) -> dict[str, Any]:
-        """A line of gold tags, as `eval.gold` reads them."""
+        """A line of gold tags, as `eval.parser_scores.gold` reads them."""
         return {
             "key": self.key,
             "caption": self.caption.text,

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from eval.benchmark_list import open_benchmark
-from eval.gold import read_gold
+from eval.parser_scores.gold import read_gold
 from eval.referring import ReferringSet
 from parsing.errors import UserError
 from parsing.readers import Source

@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pytest
 
-from eval.answers import ask, read_tags
-from eval.gold import GoldCaption
+from eval.parser_scores.answers import ask, read_tags
+from eval.parser_scores.gold import GoldCaption
 from parsing.errors import UserError
 from parsing.fake_parser import FakeConfig
 from parsing.storage import Folder

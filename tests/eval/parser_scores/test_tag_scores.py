@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from eval.gold import GoldCaption
-from eval.tag_scores import Comparer, f1_difference, score
+from eval.parser_scores.gold import GoldCaption
+from eval.parser_scores.tag_scores import Comparer, f1_difference, score
 from parsing.tags import Parsed
 
 GOLD = GoldCaption(

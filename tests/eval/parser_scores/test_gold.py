@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from eval.gold import GoldCaption, read_gold, read_scene_graph
+from eval.parser_scores.gold import GoldCaption, read_gold, read_scene_graph
 from parsing.errors import UserError
 
 

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from eval.gold import GoldCaption
-from eval.parser_report import Judged, differences, rate, rows, seconds, shown
-from eval.tag_scores import Comparison
+from eval.parser_scores.gold import GoldCaption
+from eval.parser_scores.report import Judged, differences, rate, rows, seconds, shown
+from eval.parser_scores.settings import Settings
+from eval.parser_scores.tag_scores import Comparison
 from parsing.tags import OK
 
-if TYPE_CHECKING:
-    from eval.parsers import Settings
-
-TEMPLATE = Path(__file__).with_name("parser_page.html.jinja")
+TEMPLATE = Path(__file__).with_name("page.html.jinja")
 _VERDICTS = (("right", "✓"), ("wrong", "✗"), ("missed", "○"))
 
 

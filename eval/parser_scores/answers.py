@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eval.gold import GoldCaption
+from eval.parser_scores.gold import GoldCaption
 from parsing.errors import UserError
 from parsing.parser import ParserConfig
 from parsing.storage import Folder

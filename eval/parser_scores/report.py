@@ -5,15 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from eval.answers import Answers
-from eval.gold import GoldCaption
-from eval.tag_scores import KINDS, Comparer, Comparison, Score, Scores, f1_difference, score
+from eval.parser_scores.answers import Answers
+from eval.parser_scores.gold import GoldCaption
+from eval.parser_scores.settings import Settings
+from eval.parser_scores.tag_scores import (
+    KINDS,
+    Comparer,
+    Comparison,
+    Score,
+    Scores,
+    f1_difference,
+    score,
+)
 from parsing.tags import OK
-
-if TYPE_CHECKING:
-    from eval.parsers import Settings
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 import simplemma
 
-from eval.gold import GoldCaption
+from eval.parser_scores.gold import GoldCaption
 from parsing.normalise import Normaliser, default
 from parsing.tags import Parsed
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from parsing.errors import UserError
 
@@ -21,11 +22,65 @@ class GoldCaption:
     Attributes:
         objects: what the caption names, each once, in the file's order.
         attributes: (attribute, object) pairs, each once.
+        maybe: objects that one could argue about; they count neither for nor against a parser.
+        maybe_attributes: (attribute, object) pairs that one could argue about, likewise.
     """
 
     caption: str
     objects: tuple[str, ...]
     attributes: tuple[tuple[str, str], ...]
+    maybe: tuple[str, ...] = ()
+    maybe_attributes: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class GoldFile:
+    """One file of gold tags.
+
+    Attributes:
+        name: as short as tells it from the other files of the same comparison.
+        path: as it was given.
+        captions: in the file's order.
+    """
+
+    name: str
+    path: str
+    captions: tuple[GoldCaption, ...]
+
+
+def read_gold_files(paths: Sequence[str | Path], limit: int | None = None) -> list[GoldFile]:
+    """Reads several files, each as `read_gold` does.
+
+    Args:
+        paths: different files.
+        limit: read only the first so many captions of each.
+
+    Raises:
+        UserError: as `read_gold`.
+    """
+    names = told_apart([str(Path(path)) for path in paths])
+    return [
+        GoldFile(name, str(path), tuple(read_gold(path, limit)))
+        for name, path in zip(names, paths, strict=True)
+    ]
+
+
+def told_apart(paths: Sequence[str]) -> list[str]:
+    """Each path's last parts, as few of them as no other path ends with.
+
+    Args:
+        paths: of files or folders, or URLs; parts are separated by `/`. A path that is the whole
+            end of another one stays as it is.
+    """
+    parts = [path.rstrip("/").split("/") for path in paths]
+    names = []
+    for place, own in enumerate(parts):
+        others = parts[:place] + parts[place + 1 :]
+        length = 1
+        while length < len(own) and any(o[-length:] == own[-length:] for o in others):
+            length += 1
+        names.append("/".join(own[-length:]))
+    return names
 
 
 def read_gold(path: str | Path, limit: int | None = None) -> list[GoldCaption]:
@@ -33,7 +88,8 @@ def read_gold(path: str | Path, limit: int | None = None) -> list[GoldCaption]:
 
     `.csv` is FACTUAL (columns `caption` and `scene_graph`); `.jsonl` and `.json` hold one object
     per line with `caption`, `objects` (list of strings) and `attributes` (list of
-    `[attribute, object]` or `{"attribute": ..., "object": ...}`).
+    `[attribute, object]` or `{"attribute": ..., "object": ...}`), and, where there is something
+    to argue about, `maybe` and `maybe_attributes` of the same two kinds.
 
     Args:
         path: the file.
@@ -105,23 +161,44 @@ def _read_jsonl(path: Path, lines: Iterator[str]) -> Iterator[GoldCaption]:
             raise UserError(f"{where} is not JSON: {error.msg}") from error
         if not isinstance(row, dict):
             raise UserError(f"{where} is not a JSON object")
-        for column, kind in (("caption", str), ("objects", list), ("attributes", list)):
+        if "caption" not in row:
+            raise UserError(f"{where} has no `caption`")
+        if not isinstance(row["caption"], str):
+            raise UserError(f"{where}: `caption` is not a string")
+        for column in ("objects", "attributes"):
             if column not in row:
                 raise UserError(f"{where} has no `{column}`")
-            if not isinstance(row[column], kind):
-                raise UserError(
-                    f"{where}: `{column}` is not a {'string' if kind is str else 'list'}"
-                )
-        if not all(isinstance(tag, str) for tag in row["objects"]):
-            raise UserError(f"{where}: `objects` holds something that is not a string")
-        pairs = [_pair(value, where) for value in row["attributes"]]
-        objects = dict.fromkeys([*row["objects"], *(thing for _, thing in pairs)])
-        yield GoldCaption(row["caption"], tuple(objects), tuple(dict.fromkeys(pairs)))
+        pairs = _pairs(row, "attributes", where)
+        objects = dict.fromkeys([*_strings(row, "objects", where), *(o for _, o in pairs)])
+        maybe = _strings(row, "maybe", where)
+        yield GoldCaption(
+            row["caption"], tuple(objects), pairs, maybe, _pairs(row, "maybe_attributes", where)
+        )
 
 
-def _pair(value: object, where: str) -> tuple[str, str]:
-    if isinstance(value, dict) and value.keys() == {"attribute", "object"}:
-        value = [value["attribute"], value["object"]]
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(v, str) for v in value):
-        return value[0], value[1]
-    raise UserError(f"{where}: `attributes` holds something other than [attribute, object]")
+def _list(row: dict[str, Any], column: str, where: str) -> list[Any]:
+    values = row.get(column, [])
+    if not isinstance(values, list):
+        raise UserError(f"{where}: `{column}` is not a list")
+    return values
+
+
+def _strings(row: dict[str, Any], column: str, where: str) -> tuple[str, ...]:
+    values = _list(row, column, where)
+    if not all(isinstance(value, str) for value in values):
+        raise UserError(f"{where}: `{column}` holds something that is not a string")
+    return tuple(dict.fromkeys(values))
+
+
+def _pairs(row: dict[str, Any], column: str, where: str) -> tuple[tuple[str, str], ...]:
+    """The column's (attribute, object) pairs, each once."""
+    pairs: dict[tuple[str, str], None] = {}
+    for value in _list(row, column, where):
+        if isinstance(value, dict) and value.keys() == {"attribute", "object"}:
+            value = [value["attribute"], value["object"]]
+        if not (
+            isinstance(value, list) and len(value) == 2 and all(isinstance(v, str) for v in value)
+        ):
+            raise UserError(f"{where}: `{column}` holds something other than [attribute, object]")
+        pairs[value[0], value[1]] = None
+    return tuple(pairs)

@@ -1,7 +1,7 @@
 """How well tags agree with gold tags: micro precision, recall and F1, with bootstrap intervals.
 
 FACTUAL is scored as its users do: both sides in lower case and singular, number words as digits,
-and every tag once per caption.
+and every tag once per caption. What the gold calls arguable counts neither for nor against.
 """
 
 from __future__ import annotations
@@ -32,19 +32,21 @@ class Comparison:
 
     Attributes:
         right, wrong, missed: per kind of `KINDS`, sorted tags; a pair is (attribute, object).
-        tags: how many objects and attributes the parser gave.
+        arguable: tags that the parser gave and that count neither for nor against it, likewise.
+        tags: how many objects and attributes the parser gave, arguable ones among them.
         ungrounded: how many of those use a word that the caption doesn't.
     """
 
     right: dict[str, list]
     wrong: dict[str, list]
     missed: dict[str, list]
+    arguable: dict[str, list]
     tags: int
     ungrounded: int
 
     @property
     def exact(self) -> bool:
-        """Whether objects and attribute-object pairs are the gold's, no more and no less."""
+        """Whether objects and pairs are the gold's, no more (but what is arguable) and no less."""
         return not any(self.wrong[kind] or self.missed[kind] for kind in ("objects", "pairs"))
 
 
@@ -85,18 +87,40 @@ class Comparer:
         return " ".join(NUMBERS.get(word, word) for word in words)
 
     def compare(self, gold: GoldCaption, parsed: Parsed) -> Comparison:
-        """Compares one caption's tags; a caption that wasn't parsed has no tags."""
+        """Compares one caption's tags; a caption that wasn't parsed has no tags.
+
+        Arguable is an object of `gold.maybe`, an attribute of `gold.maybe_attributes` whatever
+        the object, a pair of `gold.maybe_attributes`, and a pair whose object is arguable; never
+        what `gold` has among its tags too.
+        """
         wanted = self._tags(gold.objects, gold.attributes)
         given = self._tags(parsed.objects, parsed.attributes)
+        maybe = self._tags(gold.maybe, gold.maybe_attributes)
+        things = maybe["objects"] - wanted["objects"]
+        maybe["pairs"] |= {pair for pair in given["pairs"] if pair[1] in things}
+        extra = {kind: given[kind] - wanted[kind] for kind in KINDS}
         grounded = self._grounds(gold.caption)
         tags = [*given["objects"], *given["attributes"]]
         return Comparison(
             right={kind: sorted(given[kind] & wanted[kind]) for kind in KINDS},
-            wrong={kind: sorted(given[kind] - wanted[kind]) for kind in KINDS},
+            wrong={kind: sorted(extra[kind] - maybe[kind]) for kind in KINDS},
             missed={kind: sorted(wanted[kind] - given[kind]) for kind in KINDS},
+            arguable={kind: sorted(extra[kind] & maybe[kind]) for kind in KINDS},
             tags=len(tags),
             ungrounded=sum(not grounded(tag) for tag in tags),
         )
+
+    def reach(self, gold: GoldCaption) -> tuple[int, int]:
+        """How many objects and attributes (words, without their objects) the gold has.
+
+        Returns:
+            (all of them, those with a word that the caption lacks). The latter are out of reach
+            for a parser that says nothing but what the caption says.
+        """
+        wanted = self._tags(gold.objects, gold.attributes)
+        grounded = self._grounds(gold.caption)
+        tags = [*wanted["objects"], *wanted["attributes"]]
+        return len(tags), sum(not grounded(tag) for tag in tags)
 
     def _tags(self, objects: Iterable[str], attributes: Iterable[tuple[str, str]]) -> dict:
         pairs = {(self.form(a), self.form(o)) for a, o in attributes}

@@ -4,8 +4,16 @@ import json
 
 import pytest
 
-from eval.parser_scores.gold import GoldCaption, read_gold, read_scene_graph
+from eval.parser_scores.gold import (
+    GoldCaption,
+    read_gold,
+    read_gold_files,
+    read_scene_graph,
+    told_apart,
+)
 from parsing.errors import UserError
+
+EMPTY = '{"caption": "a", "objects": [], "attributes": [], '
 
 
 def test_a_scene_graph_gives_objects_and_attribute_object_pairs():
@@ -49,6 +57,27 @@ def test_jsonl_takes_pairs_as_lists_and_as_objects(tmp_path):
     ]
 
 
+def test_what_one_could_argue_about_is_read_where_it_is_given(tmp_path):
+    path = tmp_path / "gold.jsonl"
+    row = {"caption": "red sunset", "objects": [], "attributes": []}
+    pairs = [["red", "sunset"], {"attribute": "red", "object": "sunset"}]
+    rows = [row, row | {"maybe": ["sunset", "sunset"], "maybe_attributes": pairs}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert read_gold(path) == [
+        GoldCaption("red sunset", (), ()),
+        GoldCaption("red sunset", (), (), ("sunset",), (("red", "sunset"),)),
+    ]
+
+
+def test_the_web_gold_is_read_whole(shared):
+    gold = read_gold(shared / "gold" / "web_dev.jsonl")
+    assert len(gold) == 500
+    assert gold[0].objects == ("beavers", "dams")
+    assert gold[0].maybe == ("residents",)
+    assert sum(len(item.maybe) for item in gold) > 200
+    assert sum(len(item.maybe_attributes) for item in gold) > 150
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -74,6 +103,18 @@ def test_jsonl_takes_pairs_as_lists_and_as_objects(tmp_path):
         ("gold.jsonl", '{"caption": "a", "objects": "b", "attributes": []}', "not a list"),
         ("gold.jsonl", '{"caption": "a", "objects": [1], "attributes": []}', "not a string"),
         ("gold.jsonl", '{"caption": "a", "objects": [], "attributes": ["b"]}', "other than"),
+        ("gold.jsonl", '{"objects": [], "attributes": []}', "has no `caption`"),
+        ("gold.jsonl", '{"caption": "a", "attributes": []}', "has no `objects`"),
+        ("gold.jsonl", EMPTY + '"maybe": "b"}', "line 1: `maybe` is not a list"),
+        ("gold.jsonl", EMPTY + '"maybe": null}', "`maybe` is not a list"),
+        ("gold.jsonl", EMPTY + '"maybe": [["b"]]}', "`maybe` holds something that is not a string"),
+        ("gold.jsonl", EMPTY + '"maybe_attributes": {}}', "`maybe_attributes` is not a list"),
+        (
+            "gold.jsonl",
+            EMPTY + '"maybe_attributes": [["b"]]}',
+            "`maybe_attributes` holds something",
+        ),
+        ("gold.jsonl", EMPTY + '"maybe_attributes": [["b", 1]]}', "other than .attribute, object."),
     ],
 )
 def test_wrong_files_are_named_in_one_sentence(tmp_path, name, content, message):
@@ -91,3 +132,32 @@ def test_a_missing_file_and_bytes_that_are_no_text_are_named(tmp_path):
     (tmp_path / "bytes.csv").write_bytes(b"caption,scene_graph\n\xff\xfe,\xff\n")
     with pytest.raises(UserError, match="not UTF-8"):
         read_gold(tmp_path / "bytes.csv")
+
+
+def test_several_files_are_read_apart_and_each_up_to_the_limit(tmp_path):
+    for folder, captions in (("one", ["a", "b", "c"]), ("two", ["d"])):
+        (tmp_path / folder).mkdir()
+        rows = [{"caption": c, "objects": [], "attributes": []} for c in captions]
+        (tmp_path / folder / "gold.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    paths = [tmp_path / "one" / "gold.jsonl", tmp_path / "two" / "gold.jsonl"]
+    files = read_gold_files(paths, limit=2)
+    assert [one.name for one in files] == ["one/gold.jsonl", "two/gold.jsonl"]
+    assert [one.path for one in files] == [str(path) for path in paths]
+    assert [[item.caption for item in one.captions] for one in files] == [["a", "b"], ["d"]]
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["data/gold.jsonl"], ["gold.jsonl"]),
+        (["a/web.jsonl", "b/factual.csv"], ["web.jsonl", "factual.csv"]),
+        (
+            ["a/x/gold.csv", "b/x/gold.csv", "a/web.csv"],
+            ["a/x/gold.csv", "b/x/gold.csv", "web.csv"],
+        ),
+        (["gold.csv", "b/gold.csv", "/gold.csv"], ["gold.csv", "b/gold.csv", "/gold.csv"]),
+        (["nltk", "s3://bucket/nltk/"], ["nltk", "bucket/nltk"]),
+    ],
+)
+def test_names_are_as_short_as_tells_the_files_apart(paths, names):
+    assert told_apart(paths) == names

@@ -1,6 +1,6 @@
-"""Scores parsers, or folders of tags, against gold tags: a table, a JSON file and a page to read.
+"""Scores parsers, or folders of tags, against gold tags: tables, a JSON file and a page to read.
 
-    python eval/parsers.py --gold factual_dev.csv --parsers nltk,spacy,llm
+    python eval/parsers.py --gold web_dev.jsonl --gold factual_dev.csv --parsers nltk,spacy,llm
     python eval/parsers.py --gold gold.jsonl --tags data/tags --tags data/tags-nltk
 
 The page shows caption by caption what each got right, wrong and missed (the paper's Figure 4).
@@ -17,24 +17,12 @@ if __name__ == "__main__":
     # The repository, not this folder: `eval` is a package also where nothing is installed.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from eval.parser_scores.answers import ask, read_tags
-from eval.parser_scores.gold import GoldCaption, read_gold
 from eval.parser_scores.page import page
-from eval.parser_scores.report import Judged, as_json, as_table
+from eval.parser_scores.report import as_json, as_table
+from eval.parser_scores.scoreboard import judge
 from eval.parser_scores.settings import PARSERS, Settings
 from parsing.errors import UserError
 from parsing.storage import Folder
-
-
-def judge(settings: Settings, gold: Sequence[GoldCaption]) -> list[Judged]:
-    """Asks or reads each parser and compares its tags with the gold ones.
-
-    Raises:
-        UserError: as `Settings.configs`, `ask` and `read_tags`.
-    """
-    answers = [ask(config, gold) for config in settings.configs()]
-    answers += [read_tags(url, gold) for url in settings.tags]
-    return [Judged.of(each, gold, settings.resamples, settings.seed) for each in answers]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,17 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = parse_flags(arguments)
         out = Folder(settings.out)
-        gold = read_gold(settings.gold, settings.limit)
-        judged = judge(settings, gold)
+        boards = judge(settings)
+        print(as_table(settings, boards))  # first: a full disk doesn't take it away
         out.make()
-        out.write_json("scores.json", as_json(settings, judged))
-        out.write("parsers.html", page(settings, gold, judged).encode())
+        out.write_json("scores.json", as_json(settings, boards))
+        out.write("parsers.html", page(settings, boards).encode())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    print(as_table(settings, judged))
     print(f"\ncaption by caption: {out.path('parsers.html')}\nas data: {out.path('scores.json')}")
     return 0
 
@@ -71,9 +58,11 @@ def parse_flags(arguments: Sequence[str] | None = None) -> Settings:
     add = parser.add_argument
     add(
         "--gold",
+        action="append",
         required=True,
         metavar="FILE",
-        help="FACTUAL's .csv, or .jsonl with caption, objects, attributes",
+        help="FACTUAL's .csv, or .jsonl with caption, objects, attributes and perhaps maybe, "
+        "maybe_attributes; repeat for several, each scored apart",
     )
     add("--parsers", default="", metavar="NAMES", help=f"comma-separated, of {', '.join(PARSERS)}")
     add(
@@ -84,9 +73,9 @@ def parse_flags(arguments: Sequence[str] | None = None) -> Settings:
         help="folder that parsing/run.py has written; repeat for several",
     )
     add("--tag-list", metavar="FILE", help="for tag2text: one tag per line")
-    add("--model", metavar="NAME", help="for llm: smollm2 (default), a hub id or a local folder")
+    add("--model", metavar="NAME", help="for llm: a preset, a hub id or a local folder")
     add("--prompt", metavar="NAME", help="for llm: a prompt in prompts/, or a YAML file")
-    add("--limit", type=int, metavar="N", help="score only the first N captions")
+    add("--limit", type=int, metavar="N", help="score only the first N of each file")
     add("--out", default=Settings.out, metavar="DIR", help="default %(default)s")
     add(
         "--resamples",
@@ -107,10 +96,11 @@ def parse_flags(arguments: Sequence[str] | None = None) -> Settings:
         type=int,
         default=Settings.shown,
         metavar="N",
-        help="captions on the page; default %(default)s",
+        help="captions of each file on the page; default %(default)s",
     )
     flags = parser.parse_args(arguments)
     given = vars(flags) | {
+        "gold": tuple(flags.gold),
         "parsers": tuple(name.strip() for name in flags.parsers.split(",") if name.strip()),
         "tags": tuple(flags.tags),
     }

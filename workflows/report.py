@@ -13,9 +13,9 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from eval.parser_scores.answers import read_tags
-from eval.parser_scores.gold import GoldCaption, read_gold
+from eval.parser_scores.gold import GoldCaption, read_gold_files
 from eval.parser_scores.page import marked
-from eval.parser_scores.report import Judged
+from eval.parser_scores.scoreboard import Judged
 from eval.parser_scores.tag_scores import Score
 from eval.segmenter import Inference
 from labels.label_file import read_footer
@@ -98,9 +98,10 @@ def report(
     """
     rows = score_rows(chain, [*groups, control])
     models = _models(chain, groups)
-    gold = read_gold(chain.world / "gold.jsonl")
+    [gold] = read_gold_files([chain.world / "gold.jsonl"])
     judged = [
-        Judged.of(read_tags(str(chain.tags(parser)), gold, parser), gold) for parser in parsers
+        Judged.of(*read_tags(str(chain.tags(parser)), [gold], parser), gold.captions)
+        for parser in parsers
     ]
     labels = groups[-1].labels
     environment = Environment(
@@ -120,7 +121,7 @@ def report(
         commands=_commands(chain),
         minutes=sum(stage.seconds for stage in chain.stages.values()) / 60,
         parsers=judged,
-        scenes=_scenes(chain, gold[:SCENES], judged),
+        scenes=_scenes(chain, gold.captions[:SCENES], judged),
         tags=len(read_footer(labels)[2]),
         distribution=png_url(labels.with_suffix(".png").read_bytes()),
         losses=loss_curves([(group.title, group.runs[0]) for group in groups]),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eval.parser_scores.gold import GoldCaption
+from eval.parser_scores.gold import GoldFile
 from parsing.errors import UserError
 from parsing.parser import ParserConfig
 from parsing.storage import Folder
@@ -21,7 +22,7 @@ _WARM_UP = 16
 
 @dataclass(frozen=True)
 class Answers:
-    """One parser's tags of every gold caption.
+    """One parser's tags of every caption of one gold file.
 
     Attributes:
         name: of the parser or of the folder.
@@ -36,31 +37,40 @@ class Answers:
     cold_start: float | None
 
 
-def ask(config: ParserConfig, gold: Sequence[GoldCaption]) -> Answers:
-    """Builds the parser in this process and has it parse the captions, against the clock.
+def ask(config: ParserConfig, golds: Sequence[GoldFile]) -> list[Answers]:
+    """Builds the parser once in this process and has it parse each gold file, against the clock.
+
+    Returns:
+        one per gold file, in order; the files share the cold start, and each has its own rate.
 
     Raises:
         UserError: the parser cannot be built.
     """
-    captions = [item.caption for item in gold]
+    captions = [[item.caption for item in gold.captions] for gold in golds]
+    answers = []
     began = time.perf_counter()
     parser = config.build()
     try:
-        parser.parse(captions[:1])
+        parser.parse(captions[0][:1])
         cold_start = time.perf_counter() - began
-        parser.parse(captions[:_WARM_UP])
-        began = time.perf_counter()
-        parsed = parser.parse(captions)
-        seconds = time.perf_counter() - began
+        parser.parse(captions[0][:_WARM_UP])
+        for each in captions:
+            began = time.perf_counter()
+            parsed = parser.parse(each)
+            seconds = time.perf_counter() - began
+            answers.append(Answers(config.name, parsed, len(each) / max(seconds, 1e-9), cold_start))
     finally:
         parser.close()
-    return Answers(config.name, parsed, len(captions) / max(seconds, 1e-9), cold_start)
+    return answers
 
 
-def read_tags(url: str, gold: Sequence[GoldCaption], name: str | None = None) -> Answers:
+def read_tags(url: str, golds: Sequence[GoldFile], name: str | None = None) -> list[Answers]:
     """Reads the answers to gold captions from a folder of tags that a run has written.
 
-    Rows are found by their captions; the folder may hold any number of others.
+    Rows are found by their captions; the folder may hold any number of others, and is read once.
+
+    Returns:
+        one per gold file, in order, all with the run's own rate.
 
     Raises:
         UserError: there are no tags, a file is damaged or of another schema, or a gold caption
@@ -70,7 +80,8 @@ def read_tags(url: str, gold: Sequence[GoldCaption], name: str | None = None) ->
     parts = [n for n in folder.names(".parquet") if n.startswith("part-")]
     if not parts:
         raise UserError(f"{url} holds no tags: no part-*.parquet in it")
-    wanted = pl.DataFrame({"caption": list({item.caption.strip() for item in gold})})
+    captions = [[item.caption.strip() for item in gold.captions] for gold in golds]
+    wanted = pl.DataFrame({"caption": list(set(chain.from_iterable(captions)))})
     found: dict[str, Parsed] = {}
     for part in parts:
         table = pl.from_arrow(_read_part(folder, part)).with_columns(
@@ -79,14 +90,15 @@ def read_tags(url: str, gold: Sequence[GoldCaption], name: str | None = None) ->
         for row in table.join(wanted, on="caption", how="semi").iter_rows(named=True):
             pairs = [(pair["attribute"], pair["object"]) for pair in row["attributes"]]
             found[row["caption"]] = Parsed(row["objects"], pairs, row["status"], row["error"])
-    lacking = [item.caption for item in gold if item.caption.strip() not in found]
-    if lacking:
-        raise UserError(
-            f"{url} has no tags for {len(lacking)} of {len(gold)} gold captions, the first being "
-            f"'{lacking[0]}': parse the gold file itself with --captions"
-        )
-    parsed = [found[item.caption.strip()] for item in gold]
-    return Answers(name or url, parsed, _rate(folder, parts), None)
+    for gold, own in zip(golds, captions, strict=True):
+        lacking = [caption for caption in own if caption not in found]
+        if lacking:
+            raise UserError(
+                f"{url} has no tags for {len(lacking)} of {len(own)} captions of {gold.name}, the "
+                f"first being '{lacking[0]}': parse the gold file itself with --captions"
+            )
+    rate = _rate(folder, parts)
+    return [Answers(name or url, [found[c] for c in own], rate, None) for own in captions]
 
 
 def _read_part(folder: Folder, part: str) -> pa.Table:

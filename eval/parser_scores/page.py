@@ -1,7 +1,8 @@
 """Scores of parsers as one HTML page: the figures, then caption by caption what each got.
 
-The page is the paper's Figure 4 for any captions: a single file without scripts, that reads on a
-desk as on a phone, and in which right, wrong and missed differ in sign and line as well as in colour.
+The page is the paper's Figure 4 for any captions, a section per gold file: a single file without
+scripts, that reads on a desk as on a phone, and in which right, wrong, missed and arguable differ
+in sign and line as well as in colour.
 """
 
 from __future__ import annotations
@@ -12,43 +13,61 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from eval.parser_scores.gold import GoldCaption
-from eval.parser_scores.report import Judged, differences, rate, rows, seconds, shown
+from eval.parser_scores.report import rate, seconds, shown
+from eval.parser_scores.scoreboard import Judged, Scoreboard
 from eval.parser_scores.settings import Settings
-from eval.parser_scores.tag_scores import Comparison
+from eval.parser_scores.tag_scores import KINDS, Comparison, Score
 from parsing.tags import OK
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
-_VERDICTS = (("right", "✓"), ("wrong", "✗"), ("missed", "○"))
+_VERDICTS = (("right", "✓"), ("wrong", "✗"), ("missed", "○"), ("arguable", "~"))
 
 
-def page(settings: Settings, gold: Sequence[GoldCaption], judged: Sequence[Judged]) -> str:
+def page(settings: Settings, boards: Sequence[Scoreboard]) -> str:
     """The page; whatever comes from captions, tags and names is escaped.
 
     Args:
-        settings: of the comparison; `shown` says how many captions are laid out.
-        gold: the captions and their gold tags.
-        judged: per parser, one answer and one comparison per caption.
+        settings: of the comparison; `shown` says how many captions of each file are laid out.
+        boards: one per gold file.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    figures = [
-        (name, [(*_split(shown(s)), _percent(s.value)) for s in scores])
-        for name, scores in rows(judged)
-    ]
-    gaps = [
-        (name, [_split("" if s is None else shown(s, "+")) for s in scores])
-        for name, scores in (differences(settings, judged) if len(judged) > 1 else ())
-    ]
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        gold=settings.gold,
-        count=len(gold),
-        names=[one.answers.name for one in judged],
-        figures=figures,
-        gaps=gaps,
-        rates=[rate(one.answers.rate) for one in judged],
-        cold_starts=[seconds(one.answers.cold_start) for one in judged],
-        captions=[_caption(place, gold, judged) for place in range(min(settings.shown, len(gold)))],
+        boards=[_board(board, settings.shown) for board in boards]
     )
+
+
+def _board(board: Scoreboard, shown_captions: int) -> dict[str, Any]:
+    count = len(board.gold.captions)
+    return {
+        "name": board.gold.name,
+        "path": board.gold.path,
+        "about": board.about,
+        "count": count,
+        "names": [one.answers.name for one in board.judged],
+        "figures": [
+            (name, [(*_split(shown(s)), _percent(s.value)) for s in scores])
+            for name, scores in _figures(board.judged)
+        ],
+        "gains": [
+            (f"{kind} F1", [_split("" if s is None else shown(s, "+")) for s in scores])
+            for kind, scores in (board.gains.items() if len(board.judged) > 1 else ())
+        ],
+        "rates": [rate(one.answers.rate) for one in board.judged],
+        "cold_starts": [seconds(one.answers.cold_start) for one in board.judged],
+        "captions": [_caption(board, place) for place in range(min(shown_captions, count))],
+    }
+
+
+def _figures(judged: Sequence[Judged]) -> list[tuple[str, list[Score]]]:
+    """The figures that are shown, as (name, one score per parser)."""
+    figures = []
+    for kind in KINDS:
+        for figure in ("precision", "recall", "f1"):
+            name = f"{kind} {'F1' if figure == 'f1' else figure}"
+            figures.append((name, [getattr(one.scores, figure)[kind] for one in judged]))
+    figures.append(("exact match", [one.scores.exact for one in judged]))
+    figures.append(("ungrounded tags", [one.scores.ungrounded for one in judged]))
+    return figures
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -61,15 +80,13 @@ def _percent(value: float) -> int:
     return 0 if value != value else round(100 * value)
 
 
-def _caption(place: int, gold: Sequence[GoldCaption], judged: Sequence[Judged]) -> dict[str, Any]:
-    item = gold[place]
+def _caption(board: Scoreboard, place: int) -> dict[str, Any]:
+    item = board.gold.captions[place]
     return {
         "text": item.caption,
-        "gold": [
-            *item.objects,
-            *(f"{attribute} → {thing}" for attribute, thing in item.attributes),
-        ],
-        "solved": all(one.comparisons[place].exact for one in judged),
+        "gold": _tags(item.objects, item.attributes),
+        "maybe": _tags(item.maybe, item.maybe_attributes),
+        "solved": all(one.comparisons[place].exact for one in board.judged),
         "parsers": [
             {
                 "name": one.answers.name,
@@ -78,9 +95,13 @@ def _caption(place: int, gold: Sequence[GoldCaption], judged: Sequence[Judged]) 
                 "objects": marked(one.comparisons[place], "objects"),
                 "pairs": marked(one.comparisons[place], "pairs"),
             }
-            for one in judged
+            for one in board.judged
         ],
     }
+
+
+def _tags(objects: Sequence[str], attributes: Sequence[tuple[str, str]]) -> str:
+    return ", ".join([*objects, *map(" → ".join, attributes)])
 
 
 def _error(one: Judged, place: int) -> str:
@@ -89,7 +110,7 @@ def _error(one: Judged, place: int) -> str:
 
 
 def marked(comparison: Comparison, kind: str) -> list[tuple[str, str, str]]:
-    """(verdict, sign, tag) of every tag that was given or wanted."""
+    """(verdict, sign, tag) of every tag that was given or wanted; verdicts as in `Comparison`."""
     return [
         (verdict, sign, tag if kind == "objects" else " → ".join(tag))
         for verdict, sign in _VERDICTS

@@ -1,132 +1,124 @@
-"""Scores of parsers as a table for the terminal and as JSON."""
+"""Scores of parsers as tables for the terminal, no wider than 160 columns, and as JSON."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from eval.parser_scores.answers import Answers
-from eval.parser_scores.gold import GoldCaption
+from eval.parser_scores.gold import told_apart
+from eval.parser_scores.scoreboard import Judged, Scoreboard
 from eval.parser_scores.settings import Settings
-from eval.parser_scores.tag_scores import (
-    KINDS,
-    Comparer,
-    Comparison,
-    Score,
-    Scores,
-    f1_difference,
-    score,
-)
-from parsing.tags import OK
+from eval.parser_scores.tag_scores import KINDS, Score
+
+_NAME = 20  # columns that leave room for the figures
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A parser's answers with what came of comparing them: one comparison per gold caption."""
+def as_table(settings: Settings, boards: Sequence[Scoreboard]) -> str:
+    """A block per gold file: parsers down, figures across, F1 with its 95% interval.
 
-    answers: Answers
-    comparisons: list[Comparison]
-    scores: Scores
-
-    @classmethod
-    def of(
-        cls, answers: Answers, gold: Sequence[GoldCaption], resamples: int = 1000, seed: int = 0
-    ) -> Judged:
-        """Compares answers with the gold tags of the same captions; the rest is as in `score`."""
-        comparer = Comparer()
-        pairs = zip(gold, answers.parsed, strict=True)
-        comparisons = [comparer.compare(*pair) for pair in pairs]
-        return cls(answers, comparisons, score(comparisons, resamples, seed))
-
-    @property
-    def unanswered(self) -> int:
-        """Captions whose status is not `ok`; they count as captions without tags."""
-        return sum(parsed.status != OK for parsed in self.answers.parsed)
+    Where there are several parsers, a second table gives their F1 less the first one's.
+    """
+    blocks = [_block(board) for board in boards]
+    started = [
+        f"{name} {seconds(one.answers.cold_start)} s"
+        for name, one in zip(_names(boards[0]), boards[0].judged, strict=True)
+        if one.answers.cold_start is not None
+    ]
+    if started:
+        blocks.append(f"cold start: {', '.join(started)}")
+    draws = f"{settings.resamples:,} draws of as many captions"
+    return "\n\n".join([*blocks, f"P / R: precision / recall; 95% intervals from {draws}"])
 
 
-def rows(judged: Sequence[Judged]) -> list[tuple[str, list[Score]]]:
-    """The figures that are shown, as (name, one score per parser)."""
-    shown = []
-    for kind in KINDS:
-        for figure in ("precision", "recall", "f1"):
-            name = f"{kind} {'F1' if figure == 'f1' else figure}"
-            shown.append((name, [getattr(one.scores, figure)[kind] for one in judged]))
-    shown.append(("exact match", [one.scores.exact for one in judged]))
-    shown.append(("ungrounded tags", [one.scores.ungrounded for one in judged]))
-    return shown
+def _block(board: Scoreboard) -> str:
+    names = _names(board)
+    head = ("parser", "captions", *(f"{kind} F1" for kind in KINDS))
+    head += ("objects P / R", "attributes P / R", "exact", "ungrounded", "captions/s")
+    lines = [head, *(_row(*pair) for pair in zip(names, board.judged, strict=True))]
+    block = f"{board.gold.name}: {board.about}\n\n{_grid(lines)}"
+    unanswered = [
+        f"{name} {one.unanswered:,}"
+        for name, one in zip(names, board.judged, strict=True)
+        if one.unanswered
+    ]
+    if unanswered:
+        block += f"\nnot answered, and counted as captions without tags: {', '.join(unanswered)}"
+    if len(names) > 1:
+        lines = [(f"F1 less {names[0]}'s", *KINDS)]
+        for place, name in list(enumerate(names))[1:]:
+            lines.append((name, *(shown(board.gains[kind][place], "+") for kind in KINDS)))
+        block += f"\n\n{_grid(lines)}"
+    return block
 
 
-def differences(
-    settings: Settings, judged: Sequence[Judged]
-) -> list[tuple[str, list[Score | None]]]:
-    """F1 of each parser less that of the first, on the same draws; None for the first itself."""
-    found = []
-    for kind in KINDS:
-        scores: list[Score | None] = [None]
-        scores += [
-            f1_difference(
-                judged[0].comparisons, one.comparisons, kind, settings.resamples, settings.seed
-            )
-            for one in judged[1:]
-        ]
-        found.append((f"{kind} F1", scores))
-    return found
+def _row(name: str, judged: Judged) -> tuple[str, ...]:
+    scores = judged.scores
+    return (
+        name,
+        f"{len(judged.comparisons):,}",
+        *(shown(scores.f1[kind]) for kind in KINDS),
+        *(
+            f"{_value(scores.precision[kind])} / {_value(scores.recall[kind])}"
+            for kind in ("objects", "attributes")
+        ),
+        _value(scores.exact),
+        _value(scores.ungrounded),
+        rate(judged.answers.rate),
+    )
 
 
-def as_table(settings: Settings, judged: Sequence[Judged]) -> str:
-    """Figures down, parsers across, each with its 95% interval."""
-    names = [one.answers.name for one in judged]
-    lines = [["", *names]]
-    lines += [[name, *map(shown, scores)] for name, scores in rows(judged)]
-    lines.append(["captions/s", *(rate(one.answers.rate) for one in judged)])
-    lines.append(["cold start, s", *(seconds(one.answers.cold_start) for one in judged)])
-    if any(one.unanswered for one in judged):
-        lines.append(["not answered", *(str(one.unanswered) for one in judged)])
-    if len(judged) > 1:
-        lines.append([f"less {names[0]}'s", *("" for _ in judged)])
-        for name, scores in differences(settings, judged):
-            lines.append([f"  {name}", *("" if s is None else shown(s, "+") for s in scores)])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    body = "\n".join(
+def _names(board: Scoreboard) -> list[str]:
+    """The parsers' names, cut where that leaves them different."""
+    names = told_apart([one.answers.name for one in board.judged])
+    cut = [name if len(name) <= _NAME else f"…{name[1 - _NAME :]}" for name in names]
+    return cut if len(set(cut)) == len(set(names)) else names
+
+
+def _grid(lines: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-    count = len(judged[0].comparisons)
-    return f"{count:,} captions of {settings.gold}, 95% intervals by bootstrap\n\n{body}"
 
 
-def as_json(settings: Settings, judged: Sequence[Judged]) -> dict[str, Any]:
+def as_json(settings: Settings, boards: Sequence[Scoreboard]) -> dict[str, Any]:
     """All figures; what has no value (precision without any tag) is null."""
-    gaps = dict(differences(settings, judged))
     return {
-        "gold": settings.gold,
-        "captions": len(judged[0].comparisons),
         "bootstrap": {"resamples": settings.resamples, "seed": settings.seed, "interval": 0.95},
-        "parsers": [
+        "golds": [
             {
-                "name": one.answers.name,
-                "captions_per_second": one.answers.rate,
-                "cold_start_seconds": one.answers.cold_start,
-                "not_answered": one.unanswered,
-                **{
-                    kind: {
-                        figure: _plain(getattr(one.scores, figure)[kind])
-                        for figure in ("precision", "recall", "f1")
-                    }
-                    for kind in KINDS
-                },
-                "exact_match": _plain(one.scores.exact),
-                "ungrounded": _plain(one.scores.ungrounded),
-                "f1_less_first": {
-                    kind: _plain(gap)
-                    for kind in KINDS
-                    if (gap := gaps[f"{kind} F1"][place]) is not None
-                },
+                "name": board.gold.name,
+                "path": board.gold.path,
+                "captions": len(board.gold.captions),
+                "tags": board.tags,
+                "tags_with_a_word_that_the_caption_lacks": board.unreachable,
+                "parsers": [_parser(board, place) for place in range(len(board.judged))],
             }
-            for place, one in enumerate(judged)
+            for board in boards
         ],
+    }
+
+
+def _parser(board: Scoreboard, place: int) -> dict[str, Any]:
+    one = board.judged[place]
+    gains = {kind: board.gains[kind][place] for kind in KINDS}
+    return {
+        "name": one.answers.name,
+        "captions_per_second": one.answers.rate,
+        "cold_start_seconds": one.answers.cold_start,
+        "not_answered": one.unanswered,
+        **{
+            kind: {
+                figure: _plain(getattr(one.scores, figure)[kind])
+                for figure in ("precision", "recall", "f1")
+            }
+            for kind in KINDS
+        },
+        "exact_match": _plain(one.scores.exact),
+        "ungrounded": _plain(one.scores.ungrounded),
+        "f1_less_first": {kind: _plain(gain) for kind, gain in gains.items() if gain is not None},
     }
 
 
@@ -138,11 +130,17 @@ def shown(score: Score, sign: str = "") -> str:
 
 
 def rate(value: float | None) -> str:
+    """Captions per second with as many digits as mean something; a dash where nobody measured."""
     return "-" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def seconds(value: float | None) -> str:
+    """Seconds to a tenth, or a dash."""
     return "-" if value is None else f"{value:.1f}"
+
+
+def _value(score: Score) -> str:
+    return "-" if math.isnan(score.value) else f"{score.value:.3f}"
 
 
 def _plain(score: Score) -> dict[str, float | None]:

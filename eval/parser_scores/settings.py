@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from parsing.errors import UserError
@@ -15,22 +16,22 @@ class Settings:
     """What is scored against what.
 
     Attributes:
-        gold: gold tags, see `eval.parser_scores.gold`.
+        gold: files of gold tags, see `eval.parser_scores.gold`; each is scored apart.
         parsers: names from `PARSERS`, run in this process.
         tags: folders of tags that runs have written.
         tag_list: tags of the tag2text parser, one per line.
         model, prompt: of the LLM parser; None takes its defaults.
-        limit: score only the first so many captions.
+        limit: score only the first so many captions of each file.
         out: folder for `scores.json` and `parsers.html`.
         resamples, seed: of the bootstrap.
-        shown: captions on the page.
+        shown: captions of each file on the page.
 
     Raises:
-        UserError: a parser is unknown or named twice, there is nothing to score, or a number is
-            out of range.
+        UserError: a parser is unknown, a parser, folder or gold file is named twice, there is
+            nothing to score, or a number is out of range.
     """
 
-    gold: str
+    gold: tuple[str, ...]
     parsers: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     tag_list: str | None = None
@@ -50,6 +51,7 @@ class Settings:
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
                 raise UserError(f"the {what} {twice} is named twice")
+        self._check_gold()
         if not self.parsers and not self.tags:
             raise UserError("nothing to score: name parsers with --parsers or folders with --tags")
         for flag, value, least in (
@@ -59,6 +61,17 @@ class Settings:
         ):
             if value is not None and value < least:
                 raise UserError(f"{flag} must be at least {least}, not {value}")
+
+    def _check_gold(self) -> None:
+        if not self.gold:
+            raise UserError("nothing to score against: name gold files with --gold")
+        places: dict[str, str] = {}
+        for path in self.gold:
+            place = os.path.realpath(path)
+            if place in places:
+                other = "" if places[place] == path else f", once as {places[place]}"
+                raise UserError(f"the gold file {path} is named twice{other}")
+            places[place] = path
 
     def configs(self) -> list[ParserConfig]:
         """The parsers' configurations, checked.

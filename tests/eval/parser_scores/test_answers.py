@@ -4,13 +4,18 @@ import pyarrow as pa
 import pytest
 
 from eval.parser_scores.answers import ask, read_tags
-from eval.parser_scores.gold import GoldCaption
+from eval.parser_scores.gold import GoldCaption, GoldFile
 from parsing.errors import UserError
 from parsing.fake_parser import FakeConfig
 from parsing.storage import Folder
 from parsing.tags import Parsed, tags_table
 
-GOLD = [GoldCaption("a red car", ("car",), ()), GoldCaption("a dog ", ("dog",), ())]
+GOLD = GoldFile(
+    "gold.csv",
+    "gold.csv",
+    (GoldCaption("a red car", ("car",), ()), GoldCaption("a dog ", ("dog",), ())),
+)
+MORE = GoldFile("more.csv", "more.csv", (GoldCaption("a cat", ("cat",), ()),))
 
 
 def write(folder, captions, parsed, part="part-000000"):
@@ -22,35 +27,42 @@ def write(folder, captions, parsed, part="part-000000"):
 def test_rows_are_found_by_caption_in_whatever_part_and_order(tmp_path):
     write(tmp_path, ["a cat", "a dog"], [Parsed(["cat"]), Parsed(["dog"])])
     write(tmp_path, ["a red car"], [Parsed(["car"], [("red", "car")])], "part-000001")
-    answers = read_tags(str(tmp_path), GOLD)
+    answers, more = read_tags(str(tmp_path), [GOLD, MORE])
     assert [parsed.objects for parsed in answers.parsed] == [["car"], ["dog"]]
     assert answers.parsed[0].attributes == [("red", "car")]
     assert answers.rate is None
+    assert [parsed.objects for parsed in more.parsed] == [["cat"]]
 
 
 def test_the_rate_is_that_of_the_run_s_own_stats(tmp_path):
     write(tmp_path, ["a red car", "a dog"], [Parsed(), Parsed()])
     Folder(str(tmp_path)).write_json("part-000000.json", {"rows": 2, "seconds": 0.5})
-    assert read_tags(str(tmp_path), GOLD).rate == 4
+    assert read_tags(str(tmp_path), [GOLD])[0].rate == 4
 
 
 def test_gold_captions_without_tags_are_counted_and_named(tmp_path):
     write(tmp_path, ["a red car"], [Parsed()])
     with pytest.raises(
-        UserError, match="no tags for 1 of 2 gold captions, the first being 'a dog '"
+        UserError, match=r"no tags for 1 of 2 captions of gold\.csv, the first being 'a dog'"
     ):
-        read_tags(str(tmp_path), GOLD)
+        read_tags(str(tmp_path), [GOLD])
+
+
+def test_the_gold_file_whose_captions_were_not_parsed_is_named(tmp_path):
+    write(tmp_path, ["a red car", "a dog"], [Parsed(), Parsed()])
+    with pytest.raises(UserError, match=r"no tags for 1 of 1 captions of more\.csv"):
+        read_tags(str(tmp_path), [GOLD, MORE])
 
 
 def test_a_folder_without_tags_is_named(tmp_path):
     with pytest.raises(UserError, match="holds no tags"):
-        read_tags(str(tmp_path / "absent"), GOLD)
+        read_tags(str(tmp_path / "absent"), [GOLD])
 
 
 def test_a_damaged_part_is_named(tmp_path):
     (tmp_path / "part-000000.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(UserError, match=r"part-000000\.parquet cannot be read"):
-        read_tags(str(tmp_path), GOLD)
+        read_tags(str(tmp_path), [GOLD])
 
 
 @pytest.mark.parametrize(
@@ -69,16 +81,17 @@ def test_a_wrong_column_is_named(tmp_path, change, message):
     table = change(tags_table([0], ["a dog"], [Parsed()]))
     Folder(str(tmp_path)).write_table("part-000000.parquet", table)
     with pytest.raises(UserError, match=message):
-        read_tags(str(tmp_path), GOLD)
+        read_tags(str(tmp_path), [GOLD])
 
 
-def test_a_parser_asked_here_answers_every_caption_and_is_timed():
-    answers = ask(FakeConfig(seconds=0.01), GOLD)
-    assert len(answers.parsed) == 2
-    assert 1 < answers.rate <= 100
-    assert answers.cold_start >= 0.01
+def test_a_parser_asked_here_answers_every_caption_and_is_timed_per_gold_file():
+    answers, more = ask(FakeConfig(seconds=0.01), [GOLD, MORE])
+    assert (len(answers.parsed), len(more.parsed)) == (2, 1)
+    for each in (answers, more):
+        assert 1 < each.rate <= 100
+        assert each.cold_start >= 0.01
 
 
 def test_a_parser_that_cannot_start_ends_with_its_sentence():
     with pytest.raises(UserError, match="no such thing"):
-        ask(FakeConfig(broken="no such thing"), GOLD)
+        ask(FakeConfig(broken="no such thing"), [GOLD])

@@ -17,12 +17,12 @@ if __name__ == "__main__":
     # The repository, not this folder: `eval` is a package also where nothing is installed.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from common.errors import UserError
+from common.storage import Folder
 from eval.parser_scores.page import page
 from eval.parser_scores.report import as_json, as_table
 from eval.parser_scores.scoreboard import judge
 from eval.parser_scores.settings import PARSERS, Settings
-from parsing.errors import UserError
-from parsing.storage import Folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from common.errors import UserError
+from common.storage import Folder
 from eval.confusion import from_sparse, to_sparse
-from parsing.errors import UserError
-from parsing.storage import Folder
 from training.distributed import from_all_ranks, rank
 
 SETTINGS = "settings.json"

@@ -20,15 +20,15 @@ if __name__ == "__main__":
     # The repository, not this folder: `eval` is a package also where nothing is installed.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from common.errors import UserError
+from common.storage import Folder
+from eval.datasets.referring import SPLITS, ReferringSet
+from eval.inference.settings import SIGMOID, Inference
 from eval.paper import REFERRING, paper_rows
-from eval.referring import SPLITS, ReferringSet
 from eval.referring_scores import ABSOLUTE, RULES, MeanAndOverall, score
 from eval.segment import add_inference_flags, add_model_flags, inference_of
 from eval.segmentation import fingerprint
 from eval.segmentation_report import percent, table
-from eval.segmenter import SIGMOID, Inference
-from parsing.errors import UserError
-from parsing.storage import Folder
 from training.dense import BASELINES, load_dense
 from training.distributed import process_group, rank
 

@@ -10,13 +10,14 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from eval.benchmarks import BadImage, open_image
-from eval.class_embeddings import class_embeddings
+from common.storage import Folder
 from eval.confusion import ConfusionMatrix
+from eval.datasets.benchmarks import BadImage, open_image
+from eval.datasets.referring import Expression, ReferringSet
+from eval.inference.class_embeddings import class_embeddings
+from eval.inference.segmenter import Segmenter
+from eval.inference.settings import Inference
 from eval.records import resume
-from eval.referring import Expression, ReferringSet
-from eval.segmenter import Inference, Segmenter
-from parsing.storage import Folder
 from training.dense import Dense
 from training.distributed import from_all_ranks, rank, world_size
 

@@ -18,11 +18,11 @@ if __name__ == "__main__":
     # The repository, not this folder: `eval` is a package also where nothing is installed.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from common.errors import UserError
+from common.storage import Folder
+from eval.inference.settings import Inference
 from eval.segmentation import Settings, complaint, earlier_results, evaluate
 from eval.segmentation_report import class_table, markdown
-from eval.segmenter import Inference
-from parsing.errors import UserError
-from parsing.storage import Folder
 
 TABLE = "table.md"
 

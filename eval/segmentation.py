@@ -17,16 +17,17 @@ import xxhash
 from PIL import Image
 from tqdm import tqdm
 
-from eval.benchmark_list import BENCHMARKS, check_name, open_benchmark
-from eval.benchmarks import BadImage, Benchmark
-from eval.class_embeddings import class_embeddings
+from common.errors import UserError
+from common.storage import Folder
 from eval.confusion import ConfusionMatrix
-from eval.overlays import Labeller, draw_overlays
+from eval.datasets.benchmark_list import BENCHMARKS, check_name, open_benchmark
+from eval.datasets.benchmarks import BadImage, Benchmark
+from eval.inference.class_embeddings import class_embeddings
+from eval.inference.segmenter import Segmenter
+from eval.inference.settings import Inference
+from eval.pictures import Labeller, draw_overlays
 from eval.records import Records, resume
 from eval.segmentation_report import Result, class_rows
-from eval.segmenter import Inference, Segmenter
-from parsing.errors import UserError
-from parsing.storage import Folder
 from training.dense import BASELINES, Dense, load_dense
 from training.distributed import from_all_ranks, process_group, rank, sum_over_ranks, world_size
 

@@ -20,14 +20,14 @@ if __name__ == "__main__":
 
 import torch
 
-from eval.benchmarks import BACKGROUND, BadImage, open_image
-from eval.class_embeddings import class_embeddings
-from eval.overlays import save_picture
-from eval.pictures import grid, heat_map, legend, legend_entries, overlay, stack
+from common.errors import UserError
+from common.storage import Folder
+from eval.datasets.benchmarks import BACKGROUND, BadImage, open_image
+from eval.inference.class_embeddings import class_embeddings
+from eval.inference.segmenter import Segmenter
+from eval.inference.settings import Inference
+from eval.pictures import grid, heat_map, legend, legend_entries, overlay, save_picture, stack
 from eval.segment import add_inference_flags, add_model_flags, inference_of
-from eval.segmenter import Inference, Segmenter
-from parsing.errors import UserError
-from parsing.storage import Folder
 from training.dense import BASELINES, Dense, load_dense
 
 MAPS, OVERLAY = "maps.png", "overlay.png"

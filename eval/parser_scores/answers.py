@@ -11,10 +11,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from common.errors import UserError
+from common.storage import Folder
 from eval.parser_scores.gold import GoldFile
-from parsing.errors import UserError
 from parsing.parser import ParserConfig
-from parsing.storage import Folder
 from parsing.tags import TAGS, Parsed
 
 _WARM_UP = 16

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parsing.errors import UserError
+from common.errors import UserError
 
 _BETWEEN_TRIPLES = re.compile(r"\)\s*,\s*\(")
 

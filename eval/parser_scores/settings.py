@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from parsing.errors import UserError
+from common.errors import UserError
 from parsing.parser import ParserConfig
 
 PARSERS = ("nltk", "spacy", "tag2text", "llm")
@@ -86,21 +86,21 @@ class Settings:
 
     def _config(self, name: str) -> ParserConfig:
         if name == "nltk":
-            from parsing.nltk_parser import NltkConfig
+            from parsing.baselines.nltk_parser import NltkConfig
 
             return NltkConfig()
         if name == "spacy":
-            from parsing.spacy_parser import SpacyConfig
+            from parsing.baselines.spacy_parser import SpacyConfig
 
             return SpacyConfig()
         if name == "tag2text":
-            from parsing.tag2text_parser import Tag2TextConfig
+            from parsing.baselines.tag2text_parser import Tag2TextConfig
 
             return Tag2TextConfig(tag_list=self.tag_list)
         import torch
 
-        from parsing.llm_parser import LLMConfig
-        from parsing.models import find_model
+        from parsing.llm.models import find_model
+        from parsing.llm.parser import LLMConfig
 
         given = {} if self.prompt is None else {"prompt": self.prompt}
         if self.model is not None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from parsing.storage import Folder
+from common.storage import Folder
 from training.clip import load_clip
 from training.dense import Dense, load_dense
 from training.model import make_head

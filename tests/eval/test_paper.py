@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from eval.benchmark_list import BENCHMARKS
+from eval.datasets.benchmark_list import BENCHMARKS
+from eval.datasets.referring import SPLITS
 from eval.paper import REFERRING, SEGMENTATION, PaperRow, paper_rows
-from eval.referring import SPLITS
 from eval.segmentation_report import table
 
 TABLES = """

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
+from common.storage import Folder
 from eval.parsers import main
-from parsing.spacy_parser import MODELS
-from parsing.storage import Folder
+from parsing.baselines.spacy_parser import MODELS
 from parsing.tags import Parsed, tags_table
 
 NASTY = 'a <script>alert(1)</script> dog & a "cat"'

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.errors import UserError
+from eval.datasets.referring import PlainUnpickler, ReferringSet
+from eval.inference.settings import SIGMOID, Inference
 from eval.refer import main
-from eval.referring import PlainUnpickler, ReferringSet
 from eval.referring_scores import _count, figures, mask_of
-from eval.segmenter import SIGMOID, Inference
-from parsing.errors import UserError
-from tests.eval.miniatures import coco_object
+from tests.eval.datasets.miniatures import coco_object
 
 SMALL = ["--size", "32", "--window", "32", "--stride", "16"]
 

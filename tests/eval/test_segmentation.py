@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.benchmark_list import BENCHMARKS, open_benchmark
+from common.errors import UserError
+from common.storage import Folder
 from eval.confusion import IGNORE
-from eval.overlays import draw_overlays
+from eval.datasets.benchmark_list import BENCHMARKS, open_benchmark
+from eval.pictures import draw_overlays
 from eval.records import Records
 from eval.segment import main, parse
 from eval.segmentation import Settings, complaint, score
 from eval.segmentation_report import class_table, markdown
-from parsing.errors import UserError
-from parsing.storage import Folder
-from tests.eval.miniatures import KEYS, MINIATURES, save_mask, values
+from tests.eval.datasets.miniatures import KEYS, MINIATURES, save_mask, values
 
 SMALL = ["--size", "32", "--window", "32", "--stride", "16", "--overlays", "1"]
 

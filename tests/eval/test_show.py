@@ -9,7 +9,7 @@ from PIL import Image
 from eval.confusion import IGNORE
 from eval.pictures import grid, heat_map, legend, legend_entries, overlay, palette
 from eval.show import main
-from tests.eval.miniatures import save_image
+from tests.eval.datasets.miniatures import save_image
 
 SMALL = ["--size", "32", "--window", "32", "--stride", "16"]
 

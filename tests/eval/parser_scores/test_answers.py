@@ -3,11 +3,11 @@
 import pyarrow as pa
 import pytest
 
+from common.errors import UserError
+from common.storage import Folder
 from eval.parser_scores.answers import ask, read_tags
 from eval.parser_scores.gold import GoldCaption, GoldFile
-from parsing.errors import UserError
 from parsing.fake_parser import FakeConfig
-from parsing.storage import Folder
 from parsing.tags import Parsed, tags_table
 
 GOLD = GoldFile(

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from common.errors import UserError
 from eval.parser_scores.gold import (
     GoldCaption,
     read_gold,
@@ -11,7 +12,6 @@ from eval.parser_scores.gold import (
     read_scene_graph,
     told_apart,
 )
-from parsing.errors import UserError
 
 EMPTY = '{"caption": "a", "objects": [], "attributes": [], '
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from common.errors import UserError
 from eval.parser_scores.answers import Answers
 from eval.parser_scores.gold import GoldCaption, GoldFile
 from eval.parser_scores.scoreboard import Judged, Scoreboard, judge
 from eval.parser_scores.settings import Settings
 from eval.parser_scores.tag_scores import f1_difference
-from parsing.errors import UserError
 from parsing.fake_parser import FakeConfig
 from parsing.tags import Parsed
 

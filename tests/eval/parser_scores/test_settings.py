@@ -2,16 +2,18 @@
 
 import pytest
 
+from common.errors import UserError
 from eval.parser_scores.settings import Settings
-from parsing.errors import UserError
 
 
 def test_model_and_prompt_reach_the_llm_parser(tmp_path):
-    (tmp_path / "model").mkdir()
-    settings = Settings(
-        gold=("g.csv",), parsers=("llm",), model=str(tmp_path / "model"), prompt="absent"
-    )
-    with pytest.raises(UserError, match="absent"):
+    model = tmp_path / "model"
+    model.mkdir()
+    settings = Settings(gold=("g.csv",), parsers=("llm",), model=str(model), prompt="absent.yaml")
+    with pytest.raises(UserError, match=str(model)):
+        settings.configs()
+    (model / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"absent\.yaml"):
         settings.configs()
 
 

@@ -13,8 +13,8 @@ import open_clip
 from PIL import Image
 from timm.data import ImageNetInfo
 
-from eval.benchmarks import Benchmark, Description, check_pairs, find_folder, read_mask
-from parsing.errors import UserError
+from common.errors import UserError
+from eval.datasets.benchmarks import Benchmark, Description, check_pairs, find_folder, read_mask
 from training.images import ENDINGS
 
 OWN = "benchmark.yaml"

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from eval.benchmarks import BadImage
-from eval.coco_object import instance_mask
-from parsing.errors import UserError
+from common.errors import UserError
+from eval.datasets.benchmarks import BadImage
+from eval.datasets.coco_object import instance_mask
 
 SOURCE = "https://github.com/lichengunc/refer and https://cocodataset.org/#download (2014 Train)"
 IMAGES = ("images/mscoco/images/train2014", "images/train2014", "train2014", "coco/train2014")

@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from eval.class_embeddings import class_embeddings
-from eval.segmenter import SIGMOID, Inference, Segmenter
-from parsing.errors import UserError
-from parsing.storage import Folder
+from common.errors import UserError
+from common.storage import Folder
+from eval.inference.class_embeddings import class_embeddings
+from eval.inference.segmenter import Segmenter
+from eval.inference.settings import SIGMOID, Inference
 from training.model import normalise
 
 NAMES = ["cat", "dog", "grass", "sky", "car"]

@@ -17,8 +17,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from common.errors import UserError, reason
 from eval.confusion import IGNORE
-from parsing.errors import UserError, reason
 
 DATA = Path(__file__).with_name("benchmark_data")
 BACKGROUND = "background"

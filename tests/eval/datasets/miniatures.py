@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from timm.data import ImageNetInfo
 
-from eval.benchmarks import Description
+from eval.datasets.benchmarks import Description
 
 SIZE = (40, 24)  # width, height
 KEYS = ("a_000000", "b_000001")

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from eval.benchmarks import Benchmark, Description, check_pairs, find_folder
-from parsing.errors import UserError
+from common.errors import UserError
+from eval.datasets.benchmarks import Benchmark, Description, check_pairs, find_folder
 
 ANNOTATIONS = "annotations/instances_val2017.json"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from eval.pamr import DILATIONS, affinity, refine
+from eval.inference.pamr import DILATIONS, affinity, refine
 
 
 def two_colours(height: int = 40, width: int = 60) -> torch.Tensor:

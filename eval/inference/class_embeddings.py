@@ -12,7 +12,7 @@ from safetensors.torch import save as write_safetensors
 from torch import Tensor
 from torch.nn import functional as F
 
-from parsing.storage import Folder
+from common.storage import Folder
 from training.dense import Dense
 
 PHOTO, IMAGENET, BARE = "photo", "imagenet", "bare"

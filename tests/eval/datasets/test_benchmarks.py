@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.benchmark_list import BENCHMARKS, open_benchmark
-from eval.benchmarks import BadImage, Description
+from common.errors import UserError
 from eval.confusion import IGNORE
-from parsing.errors import UserError
-from tests.eval.miniatures import (
+from eval.datasets.benchmark_list import BENCHMARKS, open_benchmark
+from eval.datasets.benchmarks import BadImage, Description
+from tests.eval.datasets.miniatures import (
     KEYS,
     MINIATURES,
     SIZE,

@@ -1,21 +1,22 @@
-"""From an image and class embeddings to a class for every pixel (the paper's section on inference).
+"""Segments images by class names (the paper's section on inference).
 
     similarity  s_c = cosine of a patch's feature and the embedding of class c
     Eq. 7       s = (1 - w) s_trained + w s_CLIP
     Eq. 8       p = softmax over classes of (scale * s), or sigmoid(scale * s + bias) of each
                 background where no p reaches the threshold
 
-p is made per patch and upsampled; windows are averaged. s_CLIP is the frozen encoder's own answer along
-the path that the run was trained on, which is `surgery` by default. The authors' code takes Eq. 7 of the
-two p instead of the two s; `Inference.blend` has both.
+p is computed per patch and upsampled; overlapping windows are averaged. s_CLIP is the frozen
+encoder's similarity along the path that the run was trained on, by default `surgery`. The authors'
+code blends the two p instead of the two s; `Inference.blend` chooses.
+
+Shapes: B windows, n classes, D joint width; H, W a window's size in pixels, h, w in patches.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,89 +24,24 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from eval.class_embeddings import PHOTO, TEMPLATES
-from eval.pamr import CLASSES_AT_ONCE, refine
-from eval.windows import Windows
-from parsing.errors import UserError
+from common.errors import UserError
+from eval.inference.pamr import CLASSES_AT_ONCE, refine
+from eval.inference.settings import SCALES, SIMILARITY, SOFTMAX, Inference
+from eval.inference.windows import Windows
 from training.dense import Dense
 from training.model import normalise
 
-SOFTMAX, SIGMOID = "softmax", "sigmoid"
-SIMILARITY, PROBABILITY = "similarity", "probability"  # what Eq. 7 blends
-SCALES = {SOFTMAX: 30.0, SIGMOID: 10.0}  # those of the released code
-THRESHOLDS = {SIGMOID: 0.4}  # softmax's depends on the number of classes, so on the benchmark
-LONGEST = 2048  # pixels of the longer side, whatever the shorter one becomes
+LONGEST = (
+    2048  # maximum of the longer side in pixels, which bounds the memory of long, narrow images
+)
 
 
-@dataclass(frozen=True)
-class Inference:
-    """How maps become classes; every trick of the paper's Table 9 can be switched off.
+class Labeller(Protocol):
+    """What a benchmark scores: `Segmenter`, or anything else with `label_maps`."""
 
-    Attributes:
-        clip_weight: w of Eq. 7; 0 leaves CLIP's own map out, 1 is exactly CLIP.
-        blend: what Eq. 7 is of: `similarity`, as the paper writes it, or `probability`, as its authors'
-            code does.
-        probability: `softmax` or `sigmoid`, Eq. 8.
-        scale: of Eq. 8; None takes that of `SCALES`.
-        bias: of Eq. 8's sigmoid form; softmax has none.
-        threshold: below which a pixel is background; None takes the benchmark's own for softmax,
-            and 0.4 for sigmoid.
-        templates: a key of `TEMPLATES`.
-        size: pixels that the shorter side is resized to; 0 keeps images as they are.
-        window, stride: pixels of the sliding windows; a window of 0 shows the whole image at once.
-        pamr: refine probabilities by the image's edges.
-        batch: windows that the encoder sees at once.
-    """
-
-    clip_weight: float = 0.3
-    blend: str = SIMILARITY
-    probability: str = SOFTMAX
-    scale: float | None = None
-    bias: float = -2.5
-    threshold: float | None = None
-    templates: str = PHOTO
-    size: int = 448
-    window: int = 448
-    stride: int = 224
-    pamr: bool = False
-    batch: int = 8
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.clip_weight <= 1:
-            raise UserError(f"--clip-weight is between 0 and 1, not {self.clip_weight}")
-        for flag, value, known in (
-            ("--blend", self.blend, (SIMILARITY, PROBABILITY)),
-            ("--probability", self.probability, (SOFTMAX, SIGMOID)),
-            ("--templates", self.templates, tuple(TEMPLATES)),
-        ):
-            if value not in known:
-                raise UserError(f"{flag} is one of {', '.join(known)}, not '{value}'")
-        if self.scale is not None and not self.scale > 0:
-            raise UserError(f"--scale is above 0, not {self.scale}")
-        if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise UserError(f"--threshold is between 0 and 1, not {self.threshold}")
-        for flag, value, least in (
-            ("--size", self.size, 0),
-            ("--window", self.window, 0),
-            ("--stride", self.stride, 1),
-            ("--batch", self.batch, 1),
-        ):
-            if value < least:
-                raise UserError(f"{flag} is at least {least}, not {value}")
-        if self.window and self.stride > self.window:
-            raise UserError(
-                f"--stride {self.stride} leaves gaps between windows of {self.window} pixels"
-            )
-
-    def threshold_of(self, benchmarks: float | None) -> float:
-        """The threshold for a benchmark whose own for softmax is given."""
-        if self.threshold is not None:
-            return self.threshold
-        return THRESHOLDS.get(self.probability, benchmarks or 0.0)
-
-    def to_json(self) -> dict[str, Any]:
-        """What the result depends on, so without `batch`."""
-        return {key: value for key, value in asdict(self).items() if key != "batch"}
+    def label_maps(self, images: Sequence[Image.Image]) -> list[np.ndarray]:
+        """The class of every pixel of each image, integers of shape (height, width)."""
+        ...
 
 
 class Segmenter:
@@ -113,22 +49,23 @@ class Segmenter:
 
     Args:
         dense: a run or a baseline.
-        classes: unit embeddings, shape (n, D), on the model's device.
-        inference: how.
-        background: None, or the threshold under which a pixel is background, class 0; the named classes
-            are then 1 to n, and 0 to n - 1 without.
+        classes: unit-length class embeddings, float32 of shape (n, D), on the model's device.
+        inference: the settings; None takes their defaults.
+        background: the threshold below which a pixel is background. Background is class 0, and the
+            named classes are 1 to n. With None there is no background, and they are 0 to n - 1.
 
     Raises:
-        UserError: windows that are not whole patches of this model.
+        UserError: `--window` is not a multiple of the model's patch size.
     """
 
     def __init__(
         self,
         dense: Dense,
         classes: Tensor,
-        inference: Inference = Inference(),
+        inference: Inference | None = None,
         background: float | None = None,
     ):
+        inference = inference or Inference()
         if inference.window % dense.patch_size:
             raise UserError(
                 f"--window {inference.window} is not whole patches of {dense.patch_size} pixels"
@@ -137,10 +74,13 @@ class Segmenter:
         self.background = background
 
     def label_maps(self, images: Sequence[Image.Image]) -> list[np.ndarray]:
-        """The class of every pixel of each image, int16 of the image's (height, width).
+        """Predicts the class of every pixel.
 
         Args:
-            images: RGB; windows of equal shape go through the encoder together.
+            images: RGB, of any size. Windows of equal shape are encoded in one batch.
+
+        Returns:
+            int16 of shape (height, width) for each image.
         """
         prepared = [self._prepare(image) for image in images]
         probabilities = self._window_probabilities(prepared)
@@ -150,22 +90,22 @@ class Segmenter:
         ]
 
     def similarities(self, image: Image.Image) -> np.ndarray:
-        """The cosine of every pixel and class after Eq. 7: float32 of shape (n, height, width)."""
+        """Eq. 7 for every class and pixel of an image: float32 of shape (n, height, width)."""
         return self._maps(image, self._similarity)
 
     def probabilities(self, image: Image.Image) -> np.ndarray:
-        """Eq. 8 of every pixel and class: float32 of shape (n, height, width)."""
+        """Eq. 8 for every class and pixel of an image: float32 of shape (n, height, width)."""
         return self._maps(image, self._probability)
 
     def _maps(self, image: Image.Image, of: Callable[[Tensor], Tensor]) -> np.ndarray:
         windows, tensor = self._prepare(image)
-        maps = torch.cat([of(part) for part in self._batches(windows.cut(tensor))])
+        maps = torch.cat([of(part) for part in self._batches(windows.cut(tensor))])  # (B, n, h, w)
         width, height = image.size
-        joined = windows.join(maps)
+        joined = windows.join(maps)  # (n, rows * h, columns * w)
         return torch.cat([v for _, v in windows.pixels(joined, height, width)], 1).cpu().numpy()
 
     def _prepare(self, image: Image.Image) -> tuple[Windows, Tensor]:
-        """The resized image, normalised, of shape (3, h, w), and its windows."""
+        """An image's windows, and the image resized and normalised: float32 (3, height, width)."""
         inference, patch = self.inference, self.dense.patch_size
         width, height = image.size
         if inference.size:
@@ -173,13 +113,13 @@ class Segmenter:
             width, height = max(1, round(width * ratio)), max(1, round(height * ratio))
             image = image.resize((width, height), Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.array(image)).to(self.classes.device, non_blocking=True)
-        tensor = normalise(pixels[None], self.dense.mean, self.dense.std)[0]
+        tensor = normalise(pixels[None], self.dense.mean, self.dense.std)[0]  # (3, height, width)
         window = inference.window or -(-max(width, height) // patch) * patch
         stride = inference.stride if inference.window else window
         return Windows.of(height, width, window, stride, patch), tensor
 
     def _window_probabilities(self, prepared: Sequence[tuple[Windows, Tensor]]) -> list[Tensor]:
-        """Of each image, the probabilities of its windows: (windows, n, h, w)."""
+        """The probabilities of each image's windows: float32 of shape (windows, n, h, w)."""
         by_shape = defaultdict(list)
         for index, (windows, _) in enumerate(prepared):
             by_shape[windows.shape].append(index)
@@ -187,7 +127,7 @@ class Segmenter:
         for indices in by_shape.values():
             cut = torch.cat(
                 [windows.cut(tensor) for windows, tensor in map(prepared.__getitem__, indices)]
-            )
+            )  # (B, 3, H, W), B windows of several images
             maps = torch.cat([self._probability(part) for part in self._batches(cut)])
             sizes = [len(prepared[index][0]) for index in indices]
             found |= dict(zip(indices, maps.split(sizes), strict=True))
@@ -198,12 +138,12 @@ class Segmenter:
 
     def _similarity(self, windows: Tensor) -> Tensor:
         """Eq. 7 for windows (B, 3, H, W): float32 of shape (B, n, h, w)."""
-        trained, clip = self._features(windows)
-        # Features are blended, not their maps, as cosines with one embedding are linear in them.
+        trained, clip = self._features(windows)  # (B, h, w, D) each
+        # Blending features equals blending similarities, which are linear in them, and is cheaper.
         return self._cosines(torch.lerp(trained, clip, self.inference.clip_weight))
 
     def _probability(self, windows: Tensor) -> Tensor:
-        """Eq. 7 and 8 for windows (B, 3, H, W): float32 of shape (B, n, h, w)."""
+        """Eq. 7 and Eq. 8 for windows (B, 3, H, W): float32 of shape (B, n, h, w)."""
         if self.inference.blend == SIMILARITY:
             return self._eq8(self._similarity(windows))
         trained, clip = (self._eq8(self._cosines(one)) for one in self._features(windows))
@@ -211,17 +151,17 @@ class Segmenter:
 
     @torch.no_grad()
     def _features(self, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """The trained and CLIP's own, unit length, float32 of shape (B, h, w, D)."""
+        """The trained and CLIP's own features: unit length, float32 of shape (B, h, w, D)."""
         with torch.autocast(windows.device.type, torch.float16, windows.device.type == "cuda"):
             trained, clip = self.dense.both(windows)
         return trained.float(), clip.float()
 
     def _cosines(self, features: Tensor) -> Tensor:
-        """With each class: (B, h, w, D) to (B, n, h, w)."""
+        """Cosines of features (B, h, w, D) with every class: shape (B, n, h, w)."""
         return (features @ self.classes.T).permute(0, 3, 1, 2)
 
     def _eq8(self, similarity: Tensor) -> Tensor:
-        """Over classes in the second direction: (B, n, ...) to the same shape."""
+        """Eq. 8 over dimension 1: (B, n, h, w) to the same shape."""
         inference = self.inference
         logits = similarity * (inference.scale or SCALES[inference.probability])
         if inference.probability == SOFTMAX:
@@ -231,8 +171,9 @@ class Segmenter:
     def _labels(
         self, windows: Windows, maps: Tensor, tensor: Tensor, size: tuple[int, int]
     ) -> np.ndarray:
-        joined = windows.join(maps)
-        labels = torch.empty(size, dtype=torch.int16, device=joined.device)
+        """Classes of an image's pixels from its windows' probabilities (windows, n, h, w)."""
+        joined = windows.join(maps)  # (n, rows * h, columns * w)
+        labels = torch.empty(size, dtype=torch.int16, device=joined.device)  # (height, width)
         if self.inference.pamr:
             winners = [(slice(None), *self._refined_winners(windows, joined, tensor, size))]
         else:
@@ -247,12 +188,17 @@ class Segmenter:
     def _refined_winners(
         windows: Windows, joined: Tensor, tensor: Tensor, size: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """The best probability and its class for every pixel after PAMR at the size that was shown.
+        """The highest probability and its class for every pixel, refined by PAMR.
 
-        Classes are upsampled a few at a time: all of them at the image's own size could be gigabytes.
+        PAMR runs at the resized image's size. Classes are then upsampled a few at a time, as all of
+        them at the original size could take gigabytes.
+
+        Returns:
+            float32 and int64, both of shape `size`.
         """
-        shown = (windows.rows.size, windows.columns.size)
-        refined = refine(tensor, torch.cat([v for _, v in windows.pixels(joined, *shown)], 1))
+        resized = (windows.rows.size, windows.columns.size)
+        scores = torch.cat([v for _, v in windows.pixels(joined, *resized)], 1)  # (n, *resized)
+        refined = refine(tensor, scores)
         best = torch.full(size, -1.0, device=refined.device)
         index = torch.zeros(size, dtype=torch.int64, device=refined.device)
         for start in range(0, len(refined), CLASSES_AT_ONCE):

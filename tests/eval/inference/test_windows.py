@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from eval.windows import Axis, Windows, bilinear
+from eval.inference.windows import Axis, Windows, bilinear
 
 SIZES = [(64, 64), (64, 100), (100, 64), (40, 64), (33, 20), (64, 161), (150, 97), (7, 300)]
 

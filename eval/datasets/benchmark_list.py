@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eval.benchmarks import Benchmark, Description
-from eval.coco_object import CocoObject
-from eval.mask_folders import (
+from common.errors import UserError
+from eval.datasets.benchmarks import Benchmark, Description
+from eval.datasets.coco_object import CocoObject
+from eval.datasets.mask_folders import (
     OWN,
     Ade20k,
     Cityscapes,
@@ -19,7 +20,6 @@ from eval.mask_folders import (
     OwnFolder,
     Voc,
 )
-from parsing.errors import UserError
 
 BENCHMARKS: dict[str, type[Benchmark]] = {
     "voc": Voc,

@@ -2,17 +2,15 @@
 
     python eval/refer.py --run data/runs/tagalign --benchmarks refcoco_val,refcoco+_testA --data ~/data/refer
 
-A pixel belongs to an expression where Eq. 8's sigmoid form reaches the threshold; or, with
-`--rule relative`, where the similarity does that is scaled to [0, 1] in each image.
+The mask of an expression is where the sigmoid form of Eq. 8 reaches the threshold; or, with
+`--rule relative`, where the similarity, scaled to [0, 1] in each image, reaches the threshold.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,83 +20,24 @@ if __name__ == "__main__":
 
 from common.errors import UserError
 from common.storage import Folder
-from eval.datasets.referring import SPLITS, ReferringSet
-from eval.inference.settings import SIGMOID, Inference
+from eval.datasets.referring import ReferringSet
+from eval.inference.settings import SIGMOID
 from eval.paper import REFERRING, paper_rows
-from eval.referring_scores import ABSOLUTE, RULES, MeanAndOverall, score
-from eval.segment import add_inference_flags, add_model_flags, inference_of
+from eval.referring_scores import MeanAndOverall, score
 from eval.segmentation import fingerprint
 from eval.segmentation_report import percent, table
-from training.dense import BASELINES, load_dense
+from eval.settings import ReferSettings, parse_flags
+from training.dense import load_dense
 from training.distributed import process_group, rank
 
 RESULT, TABLE = "result.json", "refer.md"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """An evaluation.
-
-    Attributes:
-        run: a run's folder, or a baseline.
-        benchmarks: keys of `SPLITS`.
-        data: a folder in the layout of REFER.
-        inference: of probability `sigmoid`, without PAMR.
-        rule: from similarities to a mask, a key of `RULES`.
-        out: results go to `OUT/NAME/BENCHMARK`, in a folder that all ranks share.
-        name: the run's in tables and folders; None takes the run's own.
-        cache: a folder for the expressions' embeddings.
-        model, weights, quick_gelu: as for `load_dense`.
-        limit: only the first images of each benchmark.
-        overwrite: lose results of other settings that stand there.
-    """
-
-    run: str
-    benchmarks: tuple[str, ...]
-    data: str
-    inference: Inference = field(default_factory=lambda: Inference(probability=SIGMOID))
-    rule: str = ABSOLUTE
-    out: str = "data/eval"
-    name: str | None = None
-    cache: str = "data/cache"
-    model: str | None = None
-    weights: str | None = None
-    quick_gelu: bool | None = None
-    limit: int | None = None
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.benchmarks:
-            raise UserError(f"no benchmark named: choose from {', '.join(SPLITS)}")
-        for name in self.benchmarks:
-            if name not in SPLITS:
-                raise UserError(f"there is no benchmark '{name}': choose from {', '.join(SPLITS)}")
-            if self.benchmarks.count(name) > 1:
-                raise UserError(f"the benchmark {name} is named twice")
-        if self.rule not in RULES:
-            raise UserError(f"--rule is one of {', '.join(RULES)}, not '{self.rule}'")
-        if self.inference.probability != SIGMOID:
-            raise UserError("one expression has no rivals for a softmax: --probability is sigmoid")
-        if self.inference.pamr:
-            raise UserError("--pamr is for eval/segment.py only")
-        if self.limit is not None and self.limit < 1:
-            raise UserError(f"--limit is at least 1, not {self.limit}")
-        if self.name is not None and (not self.name or "/" in self.name):
-            raise UserError(f"--name is the name of a folder, not '{self.name}'")
-
-    @property
-    def label(self) -> str:
-        """The run's name in tables and folders."""
-        if self.name is not None:
-            return self.name
-        return self.run if self.run in BASELINES else Path(self.run).resolve().name
-
-
-def refer(settings: Settings) -> dict[str, MeanAndOverall]:
-    """Scores a run; under torchrun, ranks share the images.
+def refer(settings: ReferSettings) -> dict[str, MeanAndOverall]:
+    """Scores a run on benchmarks; under torchrun, the ranks share the images.
 
     Returns:
-        the figures of each benchmark, on every rank.
+        the figures by benchmark, on every rank.
 
     Raises:
         UserError: see `ReferringSet`, `load_dense` and `Records`.
@@ -140,7 +79,7 @@ def refer(settings: Settings) -> dict[str, MeanAndOverall]:
 
 
 def markdown(label: str, results: dict[str, MeanAndOverall]) -> str:
-    """Two rows, mean and overall IoU, below the paper's."""
+    """A Markdown table with a row for mean IoU and one for overall IoU, below the paper's rows."""
     paper = paper_rows(REFERRING, list(results))
     rows = {
         f"{label}, mean IoU": {name: percent(one.mean) for name, one in results.items()},
@@ -148,7 +87,7 @@ def markdown(label: str, results: dict[str, MeanAndOverall]) -> str:
     }
     notes = []
     if any(one.partial or one.bad for one in results.values()):
-        notes.append("Of some of the benchmarks' expressions only.")
+        notes.append("Only some of the benchmarks' expressions were scored.")
     if not paper:
         notes.append(
             "The paper's figures for these benchmarks are not recorded in `eval/paper.yaml`."
@@ -156,39 +95,17 @@ def markdown(label: str, results: dict[str, MeanAndOverall]) -> str:
     return table("IoU, %", {name: name for name in results}, rows, paper, notes)
 
 
-def parse(arguments: Sequence[str] | None = None) -> Settings:
-    """Flags to settings.
+def parse(arguments: Sequence[str] | None = None) -> ReferSettings:
+    """Settings from the command line.
 
     Raises:
-        UserError: a setting that cannot be.
+        UserError: as `ReferSettings` and `Inference`.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--run", required=True, help="a run's folder; or clip, surgery, maskclip")
-    parser.add_argument("--benchmarks", required=True, help="names, divided by commas")
-    parser.add_argument("--data", required=True, help="folder in the layout of REFER")
-    parser.add_argument("--out", default=Settings.out, help="(default: %(default)s)")
-    parser.add_argument("--name", help="of the run in tables (default: its folder's)")
-    parser.add_argument("--cache", default=Settings.cache, help="folder for embeddings")
-    parser.add_argument("--limit", type=int, help="only the first images of each benchmark")
-    parser.add_argument("--overwrite", action="store_true", help="lose results of other settings")
-    parser.add_argument(
-        "--rule",
-        default=Settings.rule,
-        help="absolute: a pixel is of the mask where the sigmoid reaches --threshold (0.4); relative: "
-        "where the similarity, from 0 to 1 in each image, does (0.5) (default: %(default)s)",
-    )
-    add_model_flags(parser)
-    add_inference_flags(parser)
-    parser.set_defaults(probability=SIGMOID)
-    values = vars(parser.parse_args(arguments))
-    values["benchmarks"] = tuple(n.strip() for n in values["benchmarks"].split(",") if n.strip())
-    inference = inference_of(values)
-    return Settings(**values, inference=inference)
+    return parse_flags(ReferSettings, __doc__, arguments, {"probability": SIGMOID})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 for a user's mistake or expressions that cannot be scored."""
     try:
         settings = parse(arguments)
         results = refer(settings)
@@ -197,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows = markdown(settings.label, results)
             folder.write(TABLE, rows.encode())
             print(rows)
-            print(f"results, per expression and as JSON, are in {folder.url}")
+            print(f"results as JSON, per expression and in total: {folder.url}")
         bad = [(name, *one) for name, result in results.items() for one in result.bad]
         if bad:
             shown = "; ".join(f"{key} of {name} ({why})" for name, key, why in bad[:3])

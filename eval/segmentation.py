@@ -1,4 +1,7 @@
-"""Runs benchmarks: every image through the segmenter, counted, kept and summed up."""
+"""Runs a benchmark: segments every image, counts its pixels by class, and sums up.
+
+Shapes: C classes, the background included where the benchmark has one.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,15 @@ from tqdm import tqdm
 from common.errors import UserError
 from common.storage import Folder
 from eval.confusion import ConfusionMatrix
-from eval.datasets.benchmark_list import BENCHMARKS, check_name, open_benchmark
+from eval.datasets.benchmark_list import open_benchmark
 from eval.datasets.benchmarks import BadImage, Benchmark
 from eval.inference.class_embeddings import class_embeddings
 from eval.inference.segmenter import Segmenter
-from eval.inference.settings import Inference
 from eval.pictures import Labeller, draw_overlays
 from eval.records import Records, resume
 from eval.segmentation_report import Result, class_rows
-from training.dense import BASELINES, Dense, load_dense
+from eval.settings import SegmentSettings
+from training.dense import Dense, load_dense
 from training.distributed import from_all_ranks, process_group, rank, sum_over_ranks, world_size
 
 RESULT = "result.json"
@@ -36,77 +38,14 @@ OVERLAYS = "overlays"
 _SHOWN_BAD = 3
 
 
-@dataclass(frozen=True)
-class Settings:
-    """An evaluation.
+def evaluate(settings: SegmentSettings) -> list[Result]:
+    """Scores runs on benchmarks; under torchrun, the ranks share the images.
 
-    Attributes:
-        runs: folders of runs, or baselines of `training.dense.BASELINES`; each is scored on its own.
-        benchmarks: names of `BENCHMARKS`, or folders that describe themselves.
-        data: the folder that holds the data sets.
-        inference: see there.
-        out: results go to `OUT/NAME/BENCHMARK`.
-        name: the run's in tables and folders; None takes the run's own.
-        cache: a folder for class embeddings.
-        model, weights, quick_gelu: as for `load_dense`.
-        limit: only the first images of each benchmark.
-        overlays: how many images are drawn with their classes.
-        workers: threads that read images.
-        overwrite: lose results of other settings that stand there.
-    """
-
-    runs: tuple[str, ...]
-    benchmarks: tuple[str, ...]
-    data: str
-    inference: Inference = field(default_factory=Inference)
-    out: str = "data/eval"
-    name: str | None = None
-    cache: str = "data/cache"
-    model: str | None = None
-    weights: str | None = None
-    quick_gelu: bool | None = None
-    limit: int | None = None
-    overlays: int = 8
-    workers: int = 4
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.benchmarks:
-            raise UserError(f"no benchmark named: choose from {', '.join(BENCHMARKS)}")
-        for name in self.benchmarks:
-            check_name(name)
-            if self.benchmarks.count(name) > 1:
-                raise UserError(f"the benchmark {name} is named twice")
-        for flag, value, least in (
-            ("--limit", self.limit, 1),
-            ("--overlays", self.overlays, 0),
-            ("--workers", self.workers, 1),
-        ):
-            if value is not None and value < least:
-                raise UserError(f"{flag} is at least {least}, not {value}")
-        if not self.runs:
-            raise UserError("no run named (--run)")
-        if self.name is not None and (not self.name or "/" in self.name or len(self.runs) > 1):
-            raise UserError(f"--name is the name of one run's folder, not '{self.name}'")
-        labels = [self.label(run) for run in self.runs]
-        for label in labels:
-            if labels.count(label) > 1:
-                raise UserError(f"two runs would be called {label}: score them one by one (--name)")
-
-    def label(self, run: str) -> str:
-        """A run's name in tables and folders."""
-        if self.name is not None:
-            return self.name
-        return run if run in BASELINES else Path(run).resolve().name
-
-
-def evaluate(settings: Settings) -> list[Result]:
-    """Scores runs on benchmarks; under torchrun, ranks share the images.
-
-    All folders are checked before the model is loaded. Results stand in `settings.out` as they come.
+    All data folders are checked before a model is loaded. Each result is written to `settings.out`
+    as soon as it is complete.
 
     Returns:
-        one result for each run and benchmark, on every rank.
+        one result per run and benchmark, on every rank.
 
     Raises:
         UserError: see `open_benchmark`, `load_dense`, `Segmenter` and `Records`.
@@ -120,7 +59,9 @@ def evaluate(settings: Settings) -> list[Result]:
     return results
 
 
-def _evaluate_one(dense: Dense, run: str, benchmark: Benchmark, settings: Settings) -> Result:
+def _evaluate_one(
+    dense: Dense, run: str, benchmark: Benchmark, settings: SegmentSettings
+) -> Result:
     about = benchmark.description
     threshold = settings.inference.threshold_of(about.threshold) if about.background else None
     embeddings = class_embeddings(
@@ -154,18 +95,18 @@ def score(
     benchmark: Benchmark,
     folder: Folder,
     values: dict[str, Any],
-    settings: Settings,
+    settings: SegmentSettings,
     label: str,
 ) -> Result:
-    """Counts every image of a benchmark that was not counted before.
+    """Counts the images of a benchmark that an earlier run has not counted, and sums up.
 
     Args:
-        labeller: gives pixels classes.
-        benchmark: images and truth.
-        folder: where counts are kept.
-        values: all that the counts depend on.
-        settings: `limit`, `workers`, `overwrite` and `inference.batch` count here.
-        label: the run's name.
+        labeller: predicts classes.
+        benchmark: images and ground truth.
+        folder: where the counts are kept.
+        values: everything that the counts depend on; counts made with other values are refused.
+        settings: `limit`, `workers`, `overwrite` and `inference.batch` are used.
+        label: the run's name in tables.
 
     Raises:
         UserError: see `Records`.
@@ -177,7 +118,7 @@ def score(
     matrix.counts += total
     mine = [key for key in keys if key not in done][rank() :: world_size()]
     bad = _count(labeller, benchmark, mine, matrix, records, settings)
-    matrix.counts = sum_over_ranks(torch.from_numpy(matrix.counts)).numpy()
+    matrix.counts = sum_over_ranks(torch.from_numpy(matrix.counts)).numpy()  # int64 (C, C)
     bad = sorted(
         (one for part in from_all_ranks(bad) for one in part), key=lambda one: one["image"]
     )
@@ -195,8 +136,12 @@ def score(
     )
 
 
-def earlier_results(settings: Settings) -> list[Result]:
-    """Results of other runs on these benchmarks that stand in `settings.out`."""
+def earlier_results(settings: SegmentSettings) -> list[Result]:
+    """Results of other runs on the same benchmarks, read from `settings.out`.
+
+    Raises:
+        UserError: a result file is damaged.
+    """
     now = {settings.label(run) for run in settings.runs}
     names = {Path(one).resolve().name for one in settings.benchmarks}
     found = []
@@ -211,7 +156,7 @@ def earlier_results(settings: Settings) -> list[Result]:
 
 
 def fingerprint(dense: Dense) -> str:
-    """Hex digest of the weights, trained or not, and of how patch tokens are read."""
+    """Hex digest of all weights, frozen and trained, and of the path that reads patch tokens."""
     digest = xxhash.xxh3_128(f"{dense.encoder.fingerprint} {dense.path}".encode())
     for name, tensor in sorted((dense.head.state_dict() if dense.head else {}).items()):
         digest.update(name.encode())
@@ -220,7 +165,7 @@ def fingerprint(dense: Dense) -> str:
 
 
 def complaint(results: Sequence[Result], out: str) -> str | None:
-    """One sentence on the images that could not be scored; None where there are none."""
+    """One sentence about the images that could not be scored; None if there are none."""
     parts = []
     for result in results:
         if result.bad:
@@ -233,7 +178,7 @@ def complaint(results: Sequence[Result], out: str) -> str | None:
             )
     if not parts:
         return None
-    return f"{'; '.join(parts)}: the figures in {out} leave them out"
+    return f"{'; '.join(parts)}, and are not in the figures of {out}"
 
 
 def _count(
@@ -242,12 +187,18 @@ def _count(
     keys: Sequence[str],
     matrix: ConfusionMatrix,
     records: Records,
-    settings: Settings,
+    settings: SegmentSettings,
 ) -> list[dict[str, str]]:
-    """Adds these images to the matrix and the records; gives those that could not be scored."""
+    """Counts images into the matrix and the records.
+
+    Returns:
+        the images that could not be scored, each with the reason.
+    """
     bad = []
     group: list[tuple[str, Image.Image, np.ndarray]] = []
-    size = max(1, settings.inference.batch // 2)  # most images have two windows
+    size = max(
+        1, settings.inference.batch // 2
+    )  # most images have two windows, so this fills a batch
 
     def finish() -> None:
         new = []
@@ -292,7 +243,14 @@ def _load(
 
 
 def ahead(work: Any, items: Iterable[Any], threads: int, depth: int) -> Iterator[Any]:
-    """The results of a function in the order of its items, a few of them made ahead."""
+    """Maps a function over items in threads, in order.
+
+    Args:
+        work: the function.
+        items: its arguments.
+        threads: number of threads.
+        depth: how many results are computed in advance.
+    """
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Any] = deque()
         for item in items:

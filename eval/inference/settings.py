@@ -1,39 +1,18 @@
-"""Settings that all commands of `eval/` share: the model's weights, and how pixels get classes."""
+"""Settings of inference: how similarities become classes."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
 from common.flags import setting
 from eval.inference.class_embeddings import PHOTO, TEMPLATES
-from training.dense import BASELINES
 
 SOFTMAX, SIGMOID = "softmax", "sigmoid"
 SIMILARITY, PROBABILITY = "similarity", "probability"  # what Eq. 7 blends
 SCALES = {SOFTMAX: 30.0, SIGMOID: 10.0}  # the released code's
 THRESHOLDS = {SIGMOID: 0.4}  # softmax's depends on the number of classes, so on the benchmark
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSettings:
-    """CLIP's weights, as `training.dense.load_dense` takes them.
-
-    None is the run's own model, or the paper's for a baseline. Every field is a flag of the same name.
-    """
-
-    model: str | None = setting(
-        None, "open_clip name, hf-hub:ORG/REPO, or a saved model's folder", metavar="NAME"
-    )
-    weights: str | None = setting(
-        None, "open_clip's name of the weights, or a local file", metavar="NAME"
-    )
-    quick_gelu: bool | None = setting(
-        None,
-        "QuickGELU activations, as in OpenAI's training; default: what the weights were trained with",
-    )
 
 
 @dataclass(frozen=True)
@@ -122,8 +101,3 @@ class Inference:
     def to_json(self) -> dict[str, Any]:
         """The fields that change the result: all but `batch`."""
         return {key: value for key, value in asdict(self).items() if key != "batch"}
-
-
-def run_label(run: str) -> str:
-    """The name of a run in tables and folders: a baseline's name, or the run folder's."""
-    return run if run in BASELINES else Path(run).resolve().name

@@ -1,8 +1,8 @@
-"""Scores of parsers as one HTML page: the figures, then caption by caption what each got.
+"""Scores of parsers as an HTML page: the figures, then each caption's right, wrong and missed tags.
 
-The page is the paper's Figure 4 for any captions, a section per gold file: a single file without
-scripts, that reads on a desk as on a phone, and in which right, wrong, missed and arguable differ
-in sign and line as well as in colour.
+The page is the paper's Figure 4 for any captions, with a section per gold file. It is one file without
+scripts, fits desktop and phone screens, and marks right, wrong, missed and arguable tags by sign and
+border as well as by colour.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from jinja2 import Environment, StrictUndefined
 
 from eval.parser_scores.report import rate, seconds, shown
 from eval.parser_scores.scoreboard import Judged, Scoreboard
-from eval.parser_scores.settings import Settings
 from eval.parser_scores.tag_scores import KINDS, Comparison, Score
 from parsing.tags import OK
 
@@ -23,16 +22,16 @@ TEMPLATE = Path(__file__).with_name("page.html.jinja")
 _VERDICTS = (("right", "✓"), ("wrong", "✗"), ("missed", "○"), ("arguable", "~"))
 
 
-def page(settings: Settings, boards: Sequence[Scoreboard]) -> str:
-    """The page; whatever comes from captions, tags and names is escaped.
+def page(boards: Sequence[Scoreboard], captions: int) -> str:
+    """Renders the page; captions, tags and names are escaped.
 
     Args:
-        settings: of the comparison; `shown` says how many captions of each file are laid out.
         boards: one per gold file.
+        captions: how many captions of each file are shown.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        boards=[_board(board, settings.shown) for board in boards]
+        boards=[_board(board, captions) for board in boards]
     )
 
 
@@ -59,7 +58,7 @@ def _board(board: Scoreboard, shown_captions: int) -> dict[str, Any]:
 
 
 def _figures(judged: Sequence[Judged]) -> list[tuple[str, list[Score]]]:
-    """The figures that are shown, as (name, one score per parser)."""
+    """The rows of the table of figures: (name, one score per parser)."""
     figures = []
     for kind in KINDS:
         for figure in ("precision", "recall", "f1"):
@@ -110,7 +109,7 @@ def _error(one: Judged, place: int) -> str:
 
 
 def marked(comparison: Comparison, kind: str) -> list[tuple[str, str, str]]:
-    """(verdict, sign, tag) of every tag that was given or wanted; verdicts as in `Comparison`."""
+    """(verdict, sign, tag) of every tag of the parser or the gold; verdicts as in `Comparison`."""
     return [
         (verdict, sign, tag if kind == "objects" else " → ".join(tag))
         for verdict, sign in _VERDICTS

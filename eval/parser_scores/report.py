@@ -8,16 +8,19 @@ from typing import Any
 
 from eval.parser_scores.gold import told_apart
 from eval.parser_scores.scoreboard import Judged, Scoreboard
-from eval.parser_scores.settings import Settings
 from eval.parser_scores.tag_scores import KINDS, Score
 
-_NAME = 20  # columns that leave room for the figures
+_NAME = 20  # maximum length of a name, so that tables fit 160 columns
 
 
-def as_table(settings: Settings, boards: Sequence[Scoreboard]) -> str:
-    """A block per gold file: parsers down, figures across, F1 with its 95% interval.
+def as_table(boards: Sequence[Scoreboard], resamples: int) -> str:
+    """Formats a block per gold file: a row per parser, a column per figure, F1 with its 95% interval.
 
-    Where there are several parsers, a second table gives their F1 less the first one's.
+    With several parsers, a second table gives the difference of their F1 to the first parser's.
+
+    Args:
+        boards: one per gold file, at least one.
+        resamples: bootstrap samples that the intervals were computed from.
     """
     blocks = [_block(board) for board in boards]
     started = [
@@ -27,8 +30,8 @@ def as_table(settings: Settings, boards: Sequence[Scoreboard]) -> str:
     ]
     if started:
         blocks.append(f"cold start: {', '.join(started)}")
-    draws = f"{settings.resamples:,} draws of as many captions"
-    return "\n\n".join([*blocks, f"P / R: precision / recall; 95% intervals from {draws}"])
+    samples = f"{resamples:,} bootstrap samples of the captions"
+    return "\n\n".join([*blocks, f"P / R: precision / recall; 95% intervals from {samples}"])
 
 
 def _block(board: Scoreboard) -> str:
@@ -69,7 +72,7 @@ def _row(name: str, judged: Judged) -> tuple[str, ...]:
 
 
 def _names(board: Scoreboard) -> list[str]:
-    """The parsers' names, cut where that leaves them different."""
+    """The parsers' names, truncated unless that makes two of them equal."""
     names = told_apart([one.answers.name for one in board.judged])
     cut = [name if len(name) <= _NAME else f"…{name[1 - _NAME :]}" for name in names]
     return cut if len(set(cut)) == len(set(names)) else names
@@ -83,10 +86,15 @@ def _grid(lines: Sequence[Sequence[str]]) -> str:
     )
 
 
-def as_json(settings: Settings, boards: Sequence[Scoreboard]) -> dict[str, Any]:
-    """All figures; what has no value (precision without any tag) is null."""
+def as_json(boards: Sequence[Scoreboard], resamples: int, seed: int) -> dict[str, Any]:
+    """All figures as JSON; an undefined figure (precision without any tag) is null.
+
+    Args:
+        boards: one per gold file.
+        resamples, seed: of the bootstrap.
+    """
     return {
-        "bootstrap": {"resamples": settings.resamples, "seed": settings.seed, "interval": 0.95},
+        "bootstrap": {"resamples": resamples, "seed": seed, "interval": 0.95},
         "golds": [
             {
                 "name": board.gold.name,
@@ -123,19 +131,19 @@ def _parser(board: Scoreboard, place: int) -> dict[str, Any]:
 
 
 def shown(score: Score, sign: str = "") -> str:
-    """`0.916 [0.905, 0.927]`, or a dash where there is no value."""
+    """`0.916 [0.905, 0.927]`, or a dash for NaN."""
     if math.isnan(score.value):
         return "-"
     return f"{score.value:{sign}.3f} [{score.low:{sign}.3f}, {score.high:{sign}.3f}]"
 
 
 def rate(value: float | None) -> str:
-    """Captions per second with as many digits as mean something; a dash where nobody measured."""
+    """Captions per second, rounded; a dash where it was not measured."""
     return "-" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def seconds(value: float | None) -> str:
-    """Seconds to a tenth, or a dash."""
+    """Seconds to a tenth; a dash where they were not measured."""
     return "-" if value is None else f"{value:.1f}"
 
 

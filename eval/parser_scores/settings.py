@@ -1,4 +1,4 @@
-"""What a comparison of parsers is asked to do, checked before anything is read."""
+"""Settings of a comparison of parsers, validated before anything is read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from common.errors import UserError
+from common.flags import comma_separated, setting
 from parsing.parser import ParserConfig
 
 PARSERS = ("nltk", "spacy", "tag2text", "llm")
@@ -13,35 +14,47 @@ PARSERS = ("nltk", "spacy", "tag2text", "llm")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is scored against what.
-
-    Attributes:
-        gold: files of gold tags, see `eval.parser_scores.gold`; each is scored apart.
-        parsers: names from `PARSERS`, run in this process.
-        tags: folders of tags that runs have written.
-        tag_list: tags of the tag2text parser, one per line.
-        model, prompt: of the LLM parser; None takes its defaults.
-        limit: score only the first so many captions of each file.
-        out: folder for `scores.json` and `parsers.html`.
-        resamples, seed: of the bootstrap.
-        shown: captions of each file on the page.
+    """Settings of `eval/parsers.py`; every field is a flag of the same name.
 
     Raises:
-        UserError: a parser is unknown, a parser, folder or gold file is named twice, there is
-            nothing to score, or a number is out of range.
+        UserError: a parser is unknown; a parser, folder or gold file is named twice; there is nothing
+            to score; or a number is out of its range.
     """
 
-    gold: tuple[str, ...]
-    parsers: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    tag_list: str | None = None
-    model: str | None = None
-    prompt: str | None = None
-    limit: int | None = None
-    out: str = "data/parsers"
-    resamples: int = 1000
-    seed: int = 0
-    shown: int = 300
+    gold: tuple[str, ...] = setting(
+        (),
+        "FACTUAL's .csv, or .jsonl with caption, objects, attributes and optionally maybe and "
+        "maybe_attributes; repeat for several, each is scored separately",
+        action="append",
+        metavar="FILE",
+    )
+    parsers: tuple[str, ...] = setting(
+        (),
+        f"parsers to run here, comma-separated, of {', '.join(PARSERS)}",
+        nargs=None,
+        type=comma_separated,
+        metavar="NAMES",
+    )
+    tags: tuple[str, ...] = setting(
+        (),
+        "folder that parsing/run.py has written; repeat for several",
+        action="append",
+        metavar="DIR",
+    )
+    tag_list: str | None = setting(None, "for tag2text: one tag per line", metavar="FILE")
+    model: str | None = setting(
+        None, "for llm: a preset, a hub id or a local folder", metavar="NAME"
+    )
+    prompt: str | None = setting(
+        None, "for llm: a prompt in prompts/, or a YAML file", metavar="NAME"
+    )
+    limit: int | None = setting(
+        None, "score only the first N captions of each gold file", metavar="N"
+    )
+    out: str = setting("data/parsers", "folder for scores.json and parsers.html", metavar="DIR")
+    resamples: int = setting(1000, "bootstrap samples for the intervals", metavar="N")
+    seed: int = setting(0, "seed of the bootstrap samples", metavar="N")
+    shown: int = setting(300, "captions of each gold file on the page", metavar="N")
 
     def __post_init__(self) -> None:
         for name in self.parsers:

@@ -20,8 +20,9 @@ from eval.datasets.benchmark_list import BENCHMARKS, open_benchmark
 from eval.pictures import draw_overlays
 from eval.records import Records
 from eval.segment import main, parse
-from eval.segmentation import Settings, complaint, score
+from eval.segmentation import complaint, score
 from eval.segmentation_report import class_table, markdown
+from eval.settings import SegmentSettings
 from tests.eval.datasets.miniatures import KEYS, MINIATURES, save_mask, values
 
 SMALL = ["--size", "32", "--window", "32", "--stride", "16", "--overlays", "1"]
@@ -42,8 +43,8 @@ class Oracle:
         return [np.where(one == IGNORE, 0, (one + self.shift) % self.count) for one in found]
 
 
-def settings(name: str, **changes) -> Settings:
-    return Settings(**({"runs": ("oracle",), "benchmarks": (name,), "data": "."} | changes))
+def settings(name: str, **changes) -> SegmentSettings:
+    return SegmentSettings(**({"runs": ("oracle",), "benchmarks": (name,), "data": "."} | changes))
 
 
 def run(labeller, benchmark, folder, made_by=None, **changes):

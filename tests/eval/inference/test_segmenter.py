@@ -154,13 +154,28 @@ def test_a_window_of_0_shows_the_whole_image_once(trained):
     assert labels.shape == (41, 60)
 
 
-def test_pamr_changes_edges_only(trained):
-    image = picture(64, 64, 1)
+class CornerDense:
+    """Stands in for a model: a patch of 8 pixels has the class of its upper left pixel's colour."""
+
+    patch_size, mean, std = 8, (0.5,) * 3, (0.5,) * 3
+
+    def both(self, windows):
+        corners = (windows[:, 0, ::8, ::8] > 0).long()  # (B, h, w)
+        features = F.one_hot(corners, 2).float()  # (B, h, w, D)
+        return features, features
+
+
+def test_pamr_moves_a_boundary_between_patches_to_the_edge_in_the_image():
+    edge = 36  # in the middle of the patch from 32 to 40, whose corner is dark
+    bright = np.broadcast_to(np.arange(64) >= edge, (64, 64))
+    image = Image.fromarray(np.stack([np.where(bright, 220, 30).astype(np.uint8)] * 3, -1))
+    settings = {"size": 0, "window": 64, "stride": 64}
     plain, refined = (
-        segmenter(trained, pamr=pamr).label_maps([image])[0] for pamr in (False, True)
+        Segmenter(CornerDense(), torch.eye(2), Inference(pamr=pamr, **settings)).label_maps([image])
+        for pamr in (False, True)
     )
-    changed = (plain != refined).mean()
-    assert 0 < changed < 0.5
+    assert (plain[0] == (np.arange(64) >= 40)).all()
+    np.testing.assert_array_equal(refined[0], bright)
 
 
 def test_embeddings_are_means_over_templates_and_are_kept(trained, tmp_path):

@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 import pytest
 
 from eval.parser_scores.page import page
-from eval.parser_scores.settings import Settings
 
 
 class Page(HTMLParser):
@@ -26,13 +25,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def laid_out(boards, **settings):
-    return page(Settings(gold=("g.jsonl",), parsers=("nltk",), **settings), boards)
-
-
 @pytest.fixture(scope="module")
 def text(boards):
-    return laid_out(boards)
+    return page(boards, 300)
 
 
 def words(text):
@@ -62,7 +57,7 @@ def test_every_gold_file_has_a_section_that_the_head_of_the_page_leads_to(text):
 
 
 def test_one_gold_file_needs_no_choice(boards):
-    found = Page(laid_out(boards[:1]))
+    found = Page(page(boards[:1], 300))
     assert (found.links, "nav" in found.tags) == ([], False)
 
 
@@ -85,7 +80,7 @@ def test_gold_tags_out_of_reach_are_counted(text):
 
 
 def test_as_many_captions_of_each_file_are_shown_as_asked_for(boards):
-    text = laid_out(boards, shown=1)
+    text = page(boards, 1)
     assert text.count("<article") == 2
     assert "The first 1 of 2" in text
     assert "The first 1 of 1" in text

@@ -9,10 +9,9 @@ from eval.parser_scores.answers import Answers
 from eval.parser_scores.gold import GoldCaption, GoldFile
 from eval.parser_scores.report import as_json, as_table
 from eval.parser_scores.scoreboard import Scoreboard
-from eval.parser_scores.settings import Settings
 from parsing.tags import Parsed
 
-SETTINGS = Settings(gold=("a/gold.jsonl", "b/gold.jsonl"), parsers=("nltk",), resamples=20)
+RESAMPLES = 20
 GOLD = GoldFile(
     "gold.jsonl", "gold.jsonl", (GoldCaption("a red car", ("car",), (("red", "car"),)),)
 )
@@ -23,7 +22,7 @@ def rows(table, name):
 
 
 def test_every_parser_has_a_row_for_every_gold_file(boards):
-    table = as_table(SETTINGS, boards)
+    table = as_table(boards, RESAMPLES)
     first, second = rows(table, "better")
     assert first[:3] == ["better", "2", "1.000"]
     assert second[:3] == ["better", "1", "1.000"]
@@ -33,7 +32,7 @@ def test_every_parser_has_a_row_for_every_gold_file(boards):
 
 
 def test_a_row_holds_the_figures_in_the_order_of_its_head(boards):
-    table = as_table(SETTINGS, boards[:1])
+    table = as_table(boards[:1], RESAMPLES)
     head = next(line for line in table.splitlines() if line.startswith("parser "))
     row = next(line for line in table.splitlines() if line.startswith("worse "))
     columns = ["captions  ", "objects F1", "attributes F1", "objects P / R", "attributes P / R"]
@@ -46,21 +45,25 @@ def test_a_row_holds_the_figures_in_the_order_of_its_head(boards):
     assert rows(table, "better")[0][-1] == "1,234"
 
 
+def test_the_table_says_how_many_samples_its_intervals_come_from(boards):
+    assert "from 1,234 bootstrap samples" in as_table(boards, 1234)
+
+
 def test_differences_to_the_first_parser_have_a_table_of_their_own(boards):
-    table = as_table(SETTINGS, boards)
+    table = as_table(boards, RESAMPLES)
     assert table.count("F1 less better's") == 2
     assert rows(table, "worse")[1][:2] == ["worse", "-0.600"]
     alone = [replace(board, judged=board.judged[:1]) for board in boards]
-    assert "less" not in as_table(SETTINGS, alone)
+    assert "less" not in as_table(alone, RESAMPLES)
 
 
 def test_captions_without_an_answer_are_told_where_there_are_any(boards):
-    notes = [line for line in as_table(SETTINGS, boards).splitlines() if "not answered" in line]
+    notes = [line for line in as_table(boards, RESAMPLES).splitlines() if "not answered" in line]
     assert notes == ["not answered, and counted as captions without tags: worse 1"]
 
 
 def test_the_cold_start_of_parsers_that_were_started_here_is_told_once(boards):
-    lines = [line for line in as_table(SETTINGS, boards).splitlines() if "cold start" in line]
+    lines = [line for line in as_table(boards, RESAMPLES).splitlines() if "cold start" in line]
     assert lines == ["cold start: better 0.2 s"]
 
 
@@ -74,7 +77,7 @@ def test_the_cold_start_of_parsers_that_were_started_here_is_told_once(boards):
 )
 def test_tables_fit_160_columns_and_tell_parsers_apart(names):
     answers = [Answers(name, [Parsed(["car"])], 123456.0, 1.0) for name in names]
-    table = as_table(SETTINGS, [Scoreboard.of(GOLD, answers, resamples=5)])
+    table = as_table([Scoreboard.of(GOLD, answers, resamples=5)], 5)
     assert max(map(len, table.splitlines())) <= 160
     lines = table.splitlines()
     start = next(place for place, line in enumerate(lines) if line.startswith("parser "))
@@ -85,14 +88,14 @@ def test_tables_fit_160_columns_and_tell_parsers_apart(names):
 def test_names_that_are_alike_where_they_would_be_cut_are_whole():
     names = ["a" + "x" * 40, "b" + "x" * 40]
     answers = [Answers(name, [Parsed()], None, None) for name in names]
-    table = as_table(SETTINGS, [Scoreboard.of(GOLD, answers, resamples=5)])
+    table = as_table([Scoreboard.of(GOLD, answers, resamples=5)], 5)
     assert rows(table, names[0])
     assert rows(table, names[1])
 
 
 def test_the_json_has_all_figures_of_every_gold_file(boards):
-    scored = json.loads(json.dumps(as_json(SETTINGS, boards), allow_nan=False))
-    assert scored["bootstrap"] == {"resamples": 20, "seed": 0, "interval": 0.95}
+    scored = json.loads(json.dumps(as_json(boards, RESAMPLES, 7), allow_nan=False))
+    assert scored["bootstrap"] == {"resamples": 20, "seed": 7, "interval": 0.95}
     first, second = scored["golds"]
     assert (first["name"], first["path"]) == ("<web>/gold.jsonl", "data/<web>/gold.jsonl")
     assert (first["captions"], first["tags"]) == (2, 4)

@@ -1,4 +1,4 @@
-"""The paper's figures, as far as `paper.yaml` has them."""
+"""The paper's figures, as far as `paper.yaml` contains them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class PaperRow:
     """A row of one of the paper's tables.
 
     Attributes:
-        table: which, such as `1`.
-        method: whose figures these are.
-        values: per cent by column; a column without a figure is absent.
+        table: the table's name in `paper.yaml`, such as `1`.
+        method: the method that was measured.
+        values: figures in per cent by column; columns without a figure are absent.
     """
 
     table: str
@@ -30,7 +30,12 @@ class PaperRow:
 def paper_rows(
     table: str, columns: Sequence[str] | None = None, file: Path = FILE
 ) -> list[PaperRow]:
-    """The rows of a table that say something of these columns; None takes all that it has.
+    """The rows of one of the paper's tables that have a figure in some of the columns.
+
+    Args:
+        table: a key of `tables` in the file.
+        columns: column names; None takes all.
+        file: in the form of `paper.yaml`.
 
     Raises:
         ValueError: a row names a column that its table does not have.

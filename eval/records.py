@@ -1,4 +1,7 @@
-"""What was counted in each image, kept as it is counted: a run that was cut off goes on from there."""
+"""Counts of each image, written to disk as they are made, so that a killed run can be resumed.
+
+Shapes: C classes.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +21,25 @@ SETTINGS = "settings.json"
 
 
 class Records:
-    """The images of one benchmark that one run has counted, in a local folder.
+    """The counts of one run on one benchmark, in a local folder.
 
-    Every rank appends to a file of its own, `images-RANK.jsonl`, a line for each image.
+    Each rank appends to its own file, `images-RANK.jsonl`, one line per image.
 
     Args:
-        folder: where.
-        settings: all that the counts depend on, as JSON has it.
+        folder: a local folder, shared by all ranks.
+        settings: everything that the counts depend on, JSON-serialisable.
         classes: C.
-        rank: this process's.
+        rank: of this process.
 
     Raises:
-        UserError: the folder holds counts of other settings, or cannot be written to.
+        UserError: the folder holds counts of other settings, or is not writable.
     """
 
     def __init__(self, folder: Folder, settings: dict[str, Any], classes: int, rank: int = 0):
         self.folder, self.classes = folder, classes
         folder.make()
         if not folder.is_local:
-            raise UserError(f"results are counted into a local folder, not into {folder.url}")
+            raise UserError(f"--out must be a local folder, not {folder.url}")
         if folder.exists(SETTINGS):
             self._compare(settings)
         elif rank == 0:
@@ -44,9 +47,9 @@ class Records:
         self._path = Path(folder.path(f"images-{rank}.jsonl"))
 
     def read(self) -> dict[str, list[list[int]]]:
-        """Sparse counts of the images that all ranks have counted so far.
+        """Sparse counts by image, of all ranks.
 
-        A line that a kill or a full disk cut off is as if it had never been begun.
+        An incomplete last line, left by a kill or a full disk, is removed from its file.
         """
         found = {}
         for name in self.folder.names(".jsonl"):
@@ -62,17 +65,17 @@ class Records:
         return found
 
     def total(self, counted: dict[str, list[list[int]]]) -> np.ndarray:
-        """The sum of what `read` gives, int64 of shape (C, C)."""
-        total = np.zeros((self.classes, self.classes), np.int64)
+        """The sum of the counts that `read` returns, int64 of shape (C, C)."""
+        total = np.zeros((self.classes, self.classes), np.int64)  # (C, C)
         for counts in counted.values():
             total += from_sparse(counts, self.classes)
         return total
 
     def add(self, records: Sequence[tuple[str, np.ndarray]]) -> None:
-        """Appends images and their counts.
+        """Appends images and their counts, each int64 of shape (C, C).
 
         Raises:
-            UserError: there is no room, or no permission.
+            UserError: the disk is full, or the file is not writable.
         """
         lines = "".join(
             json.dumps({"image": key, "counts": to_sparse(counts)}) + "\n"
@@ -98,33 +101,33 @@ class Records:
             was, is_now = _short(before.get(key)), _short(now.get(key))
             raise UserError(
                 f"{self.folder.url} holds results with another {key} ({was}, now {is_now}): "
-                "give --overwrite to lose them, or another --out"
+                "discard them with --overwrite, or give another --out"
             )
 
 
 def resume(
     folder: Folder, settings: dict[str, Any], classes: int, keys: Sequence[str], overwrite: bool
 ) -> tuple[Records, np.ndarray, set[str]]:
-    """Where to write counts, and what was counted before; the same on every rank but for the sum.
+    """Opens the records of this rank, and sums up what earlier runs have counted.
 
     Args:
         folder, settings, classes: see `Records`.
-        keys: the images that are asked for; others that were counted are left out.
-        overwrite: lose what was counted before.
+        keys: the images to score; earlier counts of other images are not summed.
+        overwrite: discard earlier counts.
 
     Returns:
-        this rank's records; the sum of the images counted before, which only the first rank has;
-        and which images these are.
+        this rank's records; the sum of earlier counts, int64 of shape (C, C), which is 0 on all ranks
+        but the first; and the images that were counted earlier.
 
     Raises:
-        UserError: see `Records`; on every rank.
+        UserError: see `Records`. It is raised on every rank.
     """
-    total = np.zeros((classes, classes), np.int64)
+    total = np.zeros((classes, classes), np.int64)  # (C, C)
     problem, done = None, set()
-    if rank() == 0:  # the others must not see what this one begins to write
+    if rank() == 0:  # alone, so that all ranks agree on what earlier runs have counted
         try:
             if overwrite:
-                forget(folder)
+                discard(folder)
             records = Records(folder, settings, classes)
             counted = records.read()
             done = set(counted) & set(keys)
@@ -137,8 +140,8 @@ def resume(
     return Records(folder, settings, classes, rank()), total, done
 
 
-def forget(folder: Folder) -> None:
-    """Loses all that was counted in a folder."""
+def discard(folder: Folder) -> None:
+    """Deletes the counts in a folder."""
     for name in (*folder.names(".jsonl"), SETTINGS):
         folder.remove(name)
 

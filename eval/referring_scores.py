@@ -1,4 +1,7 @@
-"""Mean and overall IoU of the masks that a run gives to expressions."""
+"""Mean and overall IoU of the masks that a run predicts for referring expressions.
+
+Shapes: N expressions of a benchmark, n of one image; H, W height and width of an image in pixels.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +25,19 @@ from training.dense import Dense
 from training.distributed import from_all_ranks, rank, world_size
 
 ABSOLUTE, RELATIVE = "absolute", "relative"
-RULES = {ABSOLUTE: 0.4, RELATIVE: 0.5}  # which pixels an expression means, and the usual threshold
+RULES = {ABSOLUTE: 0.4, RELATIVE: 0.5}  # how similarities become a mask: the default thresholds
 
 
 @dataclass(frozen=True)
 class MeanAndOverall:
-    """The two common figures.
+    """The two usual figures of referring segmentation.
 
     Attributes:
-        mean: of the IoU of each expression.
-        overall: the sum of intersections by the sum of unions.
-        expressions: how many were counted.
-        bad: (expression, why) of those that could not be.
-        partial: whether only some of the benchmark's images were asked for.
+        mean: mean of the expressions' IoU.
+        overall: sum of the intersections divided by the sum of the unions, in pixels.
+        expressions: number of scored expressions.
+        bad: (expression, reason) of those that could not be scored.
+        partial: whether only some of the benchmark's images were scored.
     """
 
     mean: float
@@ -44,7 +47,7 @@ class MeanAndOverall:
     partial: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON has it: what has no value is null."""
+        """The figures as JSON; a figure of no expressions is null."""
         counted = self.expressions > 0
         return {
             "mean_iou": self.mean if counted else None,
@@ -56,31 +59,32 @@ class MeanAndOverall:
 
 
 def figures(counts: np.ndarray, bad: list[tuple[str, str]], partial: bool) -> MeanAndOverall:
-    """Both figures from the confusion matrices of N expressions.
+    """Computes both figures from the confusion matrices of the expressions.
 
     Args:
-        counts: int of shape (N, 2, 2): rows are the truth, columns the prediction; class 1 is the mask.
+        counts: integers of shape (N, 2, 2); rows are true classes, columns predicted ones, and class 1
+            is the mask.
         bad, partial: see `MeanAndOverall`.
     """
-    both = counts[:, 1, 1]
+    both = counts[:, 1, 1]  # (N,)
     either = both + counts[:, 0, 1] + counts[:, 1, 0]
     if not len(counts):
         return MeanAndOverall(float("nan"), float("nan"), 0, bad, partial)
-    mean = float((both / either).mean())  # no truth is empty, so no union is
+    mean = float((both / either).mean())  # no union is empty, as no true mask is
     return MeanAndOverall(mean, float(both.sum() / either.sum()), len(counts), bad, partial)
 
 
 def mask_of(segmenter: Segmenter, rule: str, picture: Image.Image) -> np.ndarray:
-    """The pixels that each expression means.
+    """Predicts the masks of an image's expressions.
 
     Args:
-        segmenter: of the expressions, n of them; its threshold is the rule's.
-        rule: `absolute`: Eq. 8's sigmoid form reaches the threshold; or `relative`: the similarity of
-            Eq. 7 does, once its least and largest value in this image are 0 and 1.
-        picture: of height x width pixels.
+        segmenter: its classes are the n expressions.
+        rule: `absolute`: pixels where the sigmoid form of Eq. 8 reaches the threshold; `relative`:
+            pixels where the similarity of Eq. 7, scaled to [0, 1] in the image, reaches the threshold.
+        picture: the image, W x H pixels.
 
     Returns:
-        bool of shape (n, height, width).
+        bool of shape (n, H, W).
     """
     threshold = segmenter.inference.threshold
     if threshold is None:
@@ -91,14 +95,14 @@ def mask_of(segmenter: Segmenter, rule: str, picture: Image.Image) -> np.ndarray
 
 
 def relative_masks(similarities: np.ndarray, threshold: float) -> np.ndarray:
-    """Where similarities reach a share of the way from their least to their largest value.
+    """Masks of the pixels whose similarity, scaled to [0, 1], reaches a threshold.
 
     Args:
-        similarities: of shape (n, height, width), each of the n by itself.
+        similarities: floats of shape (n, H, W); each of the n maps is scaled separately.
         threshold: in [0, 1].
 
     Returns:
-        bool of the same shape.
+        bool of shape (n, H, W).
     """
     least, most = (f(similarities, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
     return similarities - least >= threshold * (most - least)
@@ -115,18 +119,20 @@ def score(
     overwrite: bool = False,
     cache: Folder | None = None,
 ) -> MeanAndOverall:
-    """Masks for all expressions that were not counted before; an image is encoded once for all its own.
+    """Scores the expressions that an earlier run has not scored, and sums up.
+
+    Each image is encoded once for all its expressions.
 
     Args:
         dense: a run or a baseline.
         data: images, expressions and masks.
-        inference: of probability `sigmoid`.
+        inference: with probability `sigmoid`.
         rule: a key of `RULES`.
-        folder: where counts are kept, by expression.
-        values: all that the counts depend on.
-        limit: only so many images.
-        overwrite: lose what was counted before.
-        cache: for embeddings, kept by the first rank.
+        folder: where the counts are kept, by expression.
+        values: everything that the counts depend on; counts made with other values are refused.
+        limit: score only the first so many images.
+        overwrite: discard earlier counts.
+        cache: folder for text embeddings, written by the first rank.
 
     Raises:
         UserError: see `Records` and `Segmenter`.
@@ -136,7 +142,8 @@ def score(
     keys = [one.key for one in expressions]
     records, _, done = resume(folder, values, 2, keys, overwrite)
     texts = [one.text for one in expressions]
-    embeddings = class_embeddings(dense, texts, inference.templates, cache if rank() == 0 else None)
+    cache = cache if rank() == 0 else None
+    embeddings = class_embeddings(dense, texts, inference.templates, cache)  # (N, D)
     row = {key: place for place, key in enumerate(keys)}
     todo = [
         (image, left)
@@ -150,10 +157,11 @@ def score(
         classes = embeddings[[row[one.key] for one in group]]
         segmenter = Segmenter(dense, classes, inference)
         records.add(_count(segmenter, rule, data, image, group, bad))
-    bad = sorted(one for part in from_all_ranks(bad) for one in part)  # every rank is done here
+    # The gathering also waits until all ranks have written their counts.
+    bad = sorted(one for part in from_all_ranks(bad) for one in part)
     counted = from_all_ranks(records.read() if rank() == 0 else None)[0]
     counts = [records.total({key: counted[key]}) for key in keys if key in counted]
-    stacked = np.array(counts, np.int64).reshape(-1, 2, 2)
+    stacked = np.array(counts, np.int64).reshape(-1, 2, 2)  # (N, 2, 2)
     return figures(stacked, bad, partial=len(images) < len(data.expressions))
 
 
@@ -165,7 +173,7 @@ def _count(
     group: list[Expression],
     bad: list[tuple[str, str]],
 ) -> list[tuple[str, np.ndarray]]:
-    """The counts of an image's expressions; those that cannot be scored are added to `bad`."""
+    """Counts of an image's expressions; those that cannot be scored are appended to `bad`."""
     try:
         picture = open_image(data.path(image))
     except BadImage as error:
@@ -179,7 +187,7 @@ def _count(
             bad.append((one.key, str(error)))
             continue
         if truth.shape != mask.shape:
-            why = f"its mask is for {truth.shape[::-1]} pixels, and the image has {picture.size}"
+            why = f"its mask is for {truth.shape[::-1]} pixels, but the image has {picture.size}"
             bad.append((one.key, why))
             continue
         matrix = ConfusionMatrix(2)

@@ -1,4 +1,4 @@
-"""Results of segmentation as JSON, as a table of classes, and as Markdown beside the paper's."""
+"""Results of segmentation as JSON, as a table of classes, and as Markdown below the paper's."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from eval.paper import SEGMENTATION, PaperRow, paper_rows
 
 @dataclass(frozen=True)
 class Result:
-    """What one run scored on one benchmark.
+    """The score of one run on one benchmark.
 
     Attributes:
-        benchmark, title: of `benchmark_data`.
-        run: for people.
-        settings: all that the figures depend on.
-        images: how many were counted.
-        miou, pixel_accuracy: shares, NaN where nothing was counted.
-        classes: name, IoU (None where the truth has none) and true pixels of each class.
-        bad: images that could not be scored, and why.
-        partial: whether only some of the benchmark's images were asked for.
+        benchmark, title: the benchmark's `name` and `title`, see `Description`.
+        run: the run's name in tables.
+        settings: everything that the figures depend on.
+        images: number of scored images.
+        miou, pixel_accuracy: in [0, 1]; NaN if nothing was scored.
+        classes: name, IoU (None without truth) and number of true pixels of each class.
+        bad: images that could not be scored, with the reason.
+        partial: whether only some of the benchmark's images were scored.
     """
 
     benchmark: str
@@ -38,7 +38,7 @@ class Result:
     partial: bool
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON has it: what has no value is null."""
+        """The result as JSON; NaN becomes null."""
         values = asdict(self)
         for name in ("miou", "pixel_accuracy"):
             values[name] = None if math.isnan(values[name]) else values[name]
@@ -46,12 +46,12 @@ class Result:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Result:
-        """Undoes `to_json`."""
+        """The result from what `to_json` returned."""
         return cls(**{k: math.nan if v is None else v for k, v in values.items()})
 
 
 def class_rows(matrix: ConfusionMatrix, names: Sequence[str]) -> list[dict[str, Any]]:
-    """One row for each class, in their order."""
+    """A row per class, in order: see `Result.classes`."""
     true = matrix.counts.sum(1)
     return [
         {"name": name, "iou": None if math.isnan(iou) else float(iou), "pixels": int(pixels)}
@@ -60,7 +60,7 @@ def class_rows(matrix: ConfusionMatrix, names: Sequence[str]) -> list[dict[str, 
 
 
 def class_table(result: Result) -> str:
-    """Classes down; IoU and share of the true pixels in per cent."""
+    """A text table with a row per class: IoU and share of the true pixels, both in per cent."""
     total = sum(row["pixels"] for row in result.classes) or 1
     width = max(len(row["name"]) for row in result.classes)
     lines = [f"{'class':{width}}     IoU  pixels"]
@@ -73,7 +73,7 @@ def class_table(result: Result) -> str:
             f"{row['name']:{width}}  {100 * row['iou']:6.2f}  {100 * row['pixels'] / total:5.1f}%"
         )
     if absent:
-        lines.append(f"({absent} classes are in no image and left out of the mean)")
+        lines.append(f"({absent} classes are in no image and not in the mean)")
     of = f"{result.images:,} images of {result.title}"
     lines.append(
         f"{of}: mIoU {percent(result.miou)}, pixel accuracy {percent(result.pixel_accuracy)}"
@@ -82,7 +82,7 @@ def class_table(result: Result) -> str:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """One row for each run, below the paper's for the same benchmarks; mIoU in per cent."""
+    """A Markdown table of mIoU in per cent: a row per run, below the paper's rows."""
     columns = {result.benchmark: result.title for result in results}
     rows: dict[str, dict[str, str]] = {}
     for result in results:
@@ -91,7 +91,7 @@ def markdown(results: Sequence[Result]) -> str:
     paper = paper_rows(SEGMENTATION, list(columns))
     notes = []
     if any(result.partial or result.bad for result in results):
-        notes.append("\\* of some of the benchmark's images only")
+        notes.append("\\* only some of the benchmark's images were scored")
     if not paper:
         notes.append(
             "The paper's figures for these benchmarks are not recorded in `eval/paper.yaml`."
@@ -106,14 +106,14 @@ def table(
     paper: Sequence[PaperRow],
     notes: Sequence[str],
 ) -> str:
-    """A Markdown table whose first rows are marked as the paper's.
+    """A Markdown table whose first rows are the paper's, marked as such.
 
     Args:
-        figure: what the cells are.
-        columns: titles by name.
-        rows: cells by column of each run.
+        figure: what the cells are, the title of the first column.
+        columns: titles by column name.
+        rows: cells by run and column name.
         paper: rows of one of the paper's tables.
-        notes: lines below the table.
+        notes: paragraphs below the table.
     """
     lines = [f"| {figure} | " + " | ".join(columns.values()) + " |"]
     lines.append("|---|" + "---:|" * len(columns))
@@ -126,5 +126,5 @@ def table(
 
 
 def percent(share: float) -> str:
-    """`12.34`, or a dash where there is no value."""
+    """`12.34` of 0.1234, or a dash for NaN."""
     return "-" if math.isnan(share) else f"{100 * share:.2f}"

@@ -1,6 +1,6 @@
 """The ten segmentation benchmarks of the paper's Table 1, by the names that --benchmarks takes.
 
-A folder of one's own is taken as well, if it says what its classes are (`OwnFolder`).
+--benchmarks also takes the path of a folder with a `benchmark.yaml`; see `OwnFolder`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BENCHMARKS: dict[str, type[Benchmark]] = {
 
 
 def check_name(name: str) -> None:
-    """That a name is a key of `BENCHMARKS`, or a folder that describes itself.
+    """Checks that a name is a key of `BENCHMARKS` or a folder with a `benchmark.yaml`.
 
     Raises:
         UserError: it is neither.
@@ -44,22 +44,22 @@ def check_name(name: str) -> None:
     if name in BENCHMARKS or (Path(name) / OWN).is_file():
         return
     if Path(name).is_dir():
-        raise UserError(f"the folder {name} holds no {OWN}, which says what its classes are")
+        raise UserError(f"the folder {name} holds no {OWN}, which describes its classes")
     raise UserError(
         f"there is no benchmark '{name}': choose from {', '.join(BENCHMARKS)}, or name a folder "
-        f"of your own that holds {OWN}"
+        f"that holds a {OWN}"
     )
 
 
 def open_benchmark(name: str, root: Path) -> Benchmark:
-    """A benchmark, its folder checked.
+    """Opens a benchmark and checks its folder.
 
     Args:
-        name: a key of `BENCHMARKS`, looked for below the root, or a folder that describes itself.
+        name: a key of `BENCHMARKS`, searched for below the root; or a folder with a `benchmark.yaml`.
         root: the folder given with --data.
 
     Raises:
-        UserError: no such benchmark, or its folder is missing or half there.
+        UserError: the benchmark is unknown, or its folder is missing or incomplete.
     """
     check_name(name)
     if name in BENCHMARKS:

@@ -1,7 +1,9 @@
-"""What a segmentation benchmark is: its classes, its images and their true classes.
+"""What a segmentation benchmark is: classes, images, and the ground truth of their pixels.
 
-`benchmark_data/NAME.yaml` says what the classes are called, which mask values they have and which
-values count for nothing; the readers in `mask_folders.py` and `coco_object.py` say where files lie.
+`benchmark_data/NAME.yaml` names the classes, their mask values and the values that are ignored. The
+readers in `mask_folders.py` and `coco_object.py` know the folder layouts.
+
+Shapes: H, W height and width of an image in pixels; C classes, the background included.
 """
 
 from __future__ import annotations
@@ -22,30 +24,30 @@ from eval.confusion import IGNORE
 
 DATA = Path(__file__).with_name("benchmark_data")
 BACKGROUND = "background"
-_OUTSIDE = -2  # a mask value that is neither a class nor to be ignored
-_VALUES = 1 << 16
+_OUTSIDE = -2  # a mask value that is neither a class nor ignored
+_VALUES = 1 << 16  # possible mask values: masks have 16 bits at most
 _CHECKED = 16  # images whose size is compared with their mask's before a run
 
 
 class BadImage(Exception):
-    """An image that cannot be scored; `str(error)` says why. The run goes on without it."""
+    """An image that cannot be scored; `str(error)` says why. The run continues without it."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What `benchmark_data/NAME.yaml` says.
+    """The content of `benchmark_data/NAME.yaml`.
 
     Attributes:
-        name: as in --benchmarks.
-        title: as in tables.
-        source: where the data can be had.
-        classes: the names that CLIP is asked for, without background.
-        background: whether there is a class for what is none of `classes`; it is class 0.
-        threshold: of Eq. 8 with softmax, for the background; the released configuration's.
-        ignore: mask values that count for nothing.
-        first: the mask value of the first of `classes`.
-        raw: mask values of `classes` in files as they are published, where those differ.
-        folders: how many classes the data set's folders make, where they make them.
+        name: the name that --benchmarks takes.
+        title: the name in tables.
+        source: where to download the data.
+        classes: class names for CLIP's text encoder, without the background.
+        background: whether class 0 is a background that contains all that is none of `classes`.
+        threshold: background threshold for softmax (Eq. 8), from the released configuration.
+        ignore: mask values that are not scored.
+        first: mask value of the first of `classes`; the others follow in order.
+        raw: mask values of `classes` in the published files, if they differ from converted ones.
+        folders: number of classes, if the classes are the data set's folders instead of `classes`.
     """
 
     name: str
@@ -61,15 +63,15 @@ class Description:
 
     @classmethod
     def read(cls, name: str) -> Description:
-        """The description of a benchmark in `DATA`."""
+        """Reads the description of one of the paper's benchmarks."""
         return cls.read_file(DATA / f"{name}.yaml", name)
 
     @classmethod
     def read_file(cls, path: Path, name: str) -> Description:
-        """The description in a YAML file.
+        """Reads a description from a YAML file.
 
         Raises:
-            UserError: it cannot be read, lacks a field or has one of another kind.
+            UserError: the file cannot be read, or a field is missing or of the wrong type.
         """
         try:
             values: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
@@ -81,7 +83,7 @@ class Description:
             description = cls(name, **values)
             if not all(isinstance(one, str) and one for one in description.classes):
                 raise ValueError(
-                    "its classes are not all names (quote yes, no, on, off and numbers)"
+                    "its classes are not all strings (quote yes, no, on, off and numbers)"
                 )
             description.table()
         except (OSError, UnicodeDecodeError) as error:
@@ -89,12 +91,18 @@ class Description:
         except yaml.YAMLError as error:
             raise UserError(f"{path} is not YAML: {reason(error)}") from error
         except (AttributeError, TypeError, ValueError, KeyError, IndexError) as error:
-            raise UserError(f"{path} describes no benchmark: {reason(error)}") from error
+            raise UserError(
+                f"{path} is not a valid benchmark description: {reason(error)}"
+            ) from error
         return description
 
     def table(self, raw: bool = False) -> np.ndarray:
-        """From mask value to class: int16 of shape (65536,)."""
-        table = np.full(_VALUES, IGNORE if raw else _OUTSIDE, np.int16)
+        """The class of every mask value, int16 of shape (65536,).
+
+        Args:
+            raw: for masks as published instead of converted ones.
+        """
+        table = np.full(_VALUES, IGNORE if raw else _OUTSIDE, np.int16)  # (65536,)
         table[list(self.ignore)] = IGNORE
         count = len(self.classes) or self.folders
         first_class = int(self.background)
@@ -106,19 +114,19 @@ class Description:
 
 
 class Benchmark(ABC):
-    """Images and their true classes.
+    """Images and their ground truth.
 
     Args:
-        description: what the classes are.
+        description: the classes.
         root: the folder given with --data.
 
     Attributes:
         description: see above.
-        keys: the images' names, in order; they tell results apart.
+        keys: a unique name per image, in order.
 
     Raises:
-        UserError: the folder is missing or half there; what is missing, where it was looked for and
-            where it can be had.
+        UserError: the folder is missing or incomplete; the message names what is missing, the folders
+            that were searched, and the source.
     """
 
     keys: Sequence[str]
@@ -128,20 +136,20 @@ class Benchmark(ABC):
 
     @abstractmethod
     def image_path(self, key: str) -> Path:
-        """Where an image lies."""
+        """The path of an image."""
 
     @abstractmethod
     def mask(self, key: str) -> np.ndarray:
-        """The mask's values as they are in the file: integers of shape (height, width)."""
+        """An image's mask with the file's values: integers of shape (H, W)."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names that CLIP is asked for, without background."""
+        """Class names for CLIP's text encoder, without the background."""
         return self.description.classes
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """All classes that pixels can have, in the order of the confusion matrix."""
+        """All C class names in the order of the confusion matrix."""
         return ((BACKGROUND,) if self.description.background else ()) + self.names
 
     @cached_property
@@ -149,22 +157,22 @@ class Benchmark(ABC):
         return self.description.table()
 
     def table_for(self, key: str) -> np.ndarray:
-        """From the values of this image's mask to classes; see `Description.table`."""
+        """The class of every value in this image's mask; see `Description.table`."""
         return self._table
 
     def image(self, key: str) -> Image.Image:
-        """An image in RGB.
+        """Reads an image in RGB.
 
         Raises:
-            BadImage: it is damaged.
+            BadImage: the file is damaged.
         """
         return open_image(self.image_path(key))
 
     def truth(self, key: str) -> np.ndarray:
-        """The class of every pixel, or `IGNORE`: int16 of shape (height, width).
+        """The class of every pixel, or `IGNORE`: int16 of shape (H, W).
 
         Raises:
-            BadImage: the mask is damaged or holds a value that is no class.
+            BadImage: the mask is damaged or contains a value that is not a class.
         """
         try:
             values = self.mask(key)
@@ -172,7 +180,7 @@ class Benchmark(ABC):
             raise BadImage(f"its mask is damaged ({error})") from error
         if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= _VALUES:
             raise BadImage(f"its mask holds values from {values.min()} to {values.max()}")
-        truth = self.table_for(key)[values]
+        truth = self.table_for(key)[values]  # (H, W)
         if (truth == _OUTSIDE).any():
             wrong = values[truth == _OUTSIDE].flat[0]
             raise BadImage(
@@ -185,10 +193,10 @@ class Benchmark(ABC):
 
 
 def open_image(path: Path) -> Image.Image:
-    """An image in RGB, decoded whole.
+    """Reads and decodes an image, in RGB.
 
     Raises:
-        BadImage: it cannot be.
+        BadImage: the file is missing, damaged, or not an image.
     """
     try:
         with Image.open(path) as image:
@@ -199,31 +207,31 @@ def open_image(path: Path) -> Image.Image:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """A mask's values: palette numbers or grey levels, of shape (height, width).
+    """Reads a mask: palette indices or grey levels, integers of shape (H, W).
 
     Raises:
-        ValueError: it has several channels.
+        ValueError: the file has several channels.
     """
     with Image.open(path) as image:
-        values = np.array(image)
+        values = np.array(image)  # (H, W), or (H, W, channels)
     if values.ndim != 2:
-        raise ValueError(f"it has {values.shape[2]} channels, and one is what classes need")
-    return values.astype(np.uint8) if values.dtype == bool else values  # a mask of 0 and 1 only
+        raise ValueError(f"it has {values.shape[2]} channels instead of one")
+    return values.astype(np.uint8) if values.dtype == bool else values  # 1-bit masks become 0 and 1
 
 
 def find_folder(
     root: Path, places: Sequence[str], needed: Sequence[str], about: Description
 ) -> Path:
-    """The first of several places below the root that holds all that is needed.
+    """Finds a data set's folder: the first candidate that contains everything needed.
 
     Args:
-        root: given with --data.
-        places: folders below it in which people keep the data set; `.` is the root itself.
-        needed: files and folders that it consists of; alternatives are divided by `|`.
-        about: for the message.
+        root: the folder given with --data.
+        places: candidates below the root; `.` is the root itself.
+        needed: files and folders that the data set consists of; `a|b` means either.
+        about: the benchmark, for the message.
 
     Raises:
-        UserError: none does.
+        UserError: no candidate is complete.
     """
     if not root.is_dir():
         raise UserError(f"there is no folder {root} (--data)")
@@ -239,25 +247,25 @@ def find_folder(
             best = (len(lacking), folder, lacking)
     looked = ", ".join(str(root / place) for place in places)
     if best[0] == len(needed):
-        what = f"{about.title} is not there: it needs {_or(needed)}"
+        what = f"{about.title} is missing: it needs {_or(needed)}"
     else:
-        what = f"{about.title} is half there: {best[1]} lacks {_or(best[2])}"
+        what = f"{about.title} is incomplete: {best[1]} lacks {_or(best[2])}"
     raise UserError(f"{what}; looked in {looked}; get it from {about.source}")
 
 
 def check_pairs(benchmark: Benchmark, masks: dict[str, Path] | None = None) -> None:
-    """That all files are there, and that some masks have their images' size.
+    """Checks that all files exist, and that a sample of masks have their images' size.
 
     Args:
-        benchmark: its `keys` are known.
-        masks: the mask of each key, where masks are files.
+        benchmark: with `keys` set.
+        masks: the mask file of each key; None if masks are not files.
 
     Raises:
-        UserError: files are missing, or a mask has another size than its image.
+        UserError: files are missing, or the sizes of a mask and its image differ.
     """
     about = benchmark.description
     if not benchmark.keys:
-        raise UserError(f"{about.title} under {benchmark.root} lists no image")
+        raise UserError(f"{about.title} in {benchmark.root} contains no images")
     for what, paths in (
         ("images", [benchmark.image_path(key) for key in benchmark.keys]),
         ("masks", list((masks or {}).values())),
@@ -265,7 +273,7 @@ def check_pairs(benchmark: Benchmark, masks: dict[str, Path] | None = None) -> N
         missing = [path for path in paths if not path.is_file()]
         if missing:
             raise UserError(
-                f"{about.title} is half there: {len(missing):,} of {len(paths):,} {what} are "
+                f"{about.title} is incomplete: {len(missing):,} of {len(paths):,} {what} are "
                 f"missing, the first is {missing[0]}; get it from {about.source}"
             )
     for key in list(benchmark.keys)[:: max(1, len(benchmark.keys) // _CHECKED)] if masks else ():
@@ -273,11 +281,11 @@ def check_pairs(benchmark: Benchmark, masks: dict[str, Path] | None = None) -> N
             with Image.open(benchmark.image_path(key)) as image, Image.open(masks[key]) as mask:
                 sizes = image.size, mask.size
         except (OSError, ValueError, SyntaxError):
-            continue  # a damaged one is named at the end of the run, with all others
+            continue  # damaged files are reported at the end of the run
         if sizes[0] != sizes[1]:
             raise UserError(
                 f"{masks[key]} is {_pixels(sizes[1])}, and its image {_pixels(sizes[0])}: "
-                f"masks of {about.title} have the size of their images"
+                "a mask must have the size of its image"
             )
 
 

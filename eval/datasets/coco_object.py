@@ -1,4 +1,4 @@
-"""COCO-Object: 80 things and background, drawn from COCO's own instance annotations."""
+"""COCO-Object: 80 object classes and background, rasterised from COCO's instance annotations."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ANNOTATIONS = "annotations/instances_val2017.json"
 
 
 class CocoObject(Benchmark):
-    """COCO val2017; a class is the place of its category in COCO's order, from 1.
+    """COCO val2017. Class i is the i-th category in the order of COCO's ids, from 1.
 
-    Where instances overlap, the smaller one is seen. Crowds are of their category.
+    Where instances overlap, the smaller one is on top. Crowd annotations count as their category.
     """
 
     PLACES = (".", "coco", "coco_stuff164k", "COCO")
@@ -39,10 +39,12 @@ class CocoObject(Benchmark):
             for instance in content["annotations"]:
                 self.instances[instance["image_id"]].append(instance)
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file} is damaged or no COCO annotation file: {error!r}") from error
+            raise UserError(
+                f"{file} is damaged, or is not a COCO annotation file: {error!r}"
+            ) from error
         if (found := [one["name"] for one in ordered]) != list(description.classes):
             odd = sorted(set(found) ^ set(description.classes))
-            raise UserError(f"{file} has other categories than COCO's 80: {', '.join(odd[:5])}")
+            raise UserError(f"{file} does not have COCO's 80 categories: {', '.join(odd[:5])}")
         self.keys = sorted(self.records)
         check_pairs(self)
 
@@ -51,17 +53,20 @@ class CocoObject(Benchmark):
 
     def mask(self, key: str) -> np.ndarray:
         record = self.records[key]
-        classes = np.zeros((record["height"], record["width"]), np.uint8)
+        classes = np.zeros((record["height"], record["width"]), np.uint8)  # (height, width)
         for one in sorted(self.instances[record["id"]], key=lambda one: -one["area"]):
             classes[instance_mask(one, *classes.shape)] = self.classes[one["category_id"]]
         return classes
 
 
 def instance_mask(instance: dict, height: int, width: int) -> np.ndarray:
-    """The pixels of one of COCO's instances, from polygons or run lengths: bool (height, width).
+    """Rasterises one of COCO's instances from polygons or run lengths.
+
+    Returns:
+        bool of shape (height, width).
 
     Raises:
-        ValueError: they are of another image, or no shape at all.
+        ValueError: the annotation is for another image size, or is not a shape.
     """
     shape = instance["segmentation"]
     if isinstance(shape, list):
@@ -71,5 +76,5 @@ def instance_mask(instance: dict, height: int, width: int) -> np.ndarray:
     else:
         runs = shape
     if list(runs["size"]) != [height, width]:
-        raise ValueError(f"an instance is for {runs['size']} pixels, not {[height, width]}")
+        raise ValueError(f"an instance is for {runs['size']} pixels instead of {[height, width]}")
     return coco_mask.decode(runs).astype(bool)

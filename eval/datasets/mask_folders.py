@@ -1,6 +1,6 @@
-"""Benchmarks whose true classes are mask files, in the folder layouts that people have.
+"""Benchmarks whose ground truth is mask files.
 
-They are those of the data sets' own downloads, of mmsegmentation, GroupViT and TCL.
+The folder layouts are those of the data sets' downloads, mmsegmentation, GroupViT and TCL.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ OWN = "benchmark.yaml"
 
 
 class MaskFolder(Benchmark):
-    """A benchmark with one mask file for each image.
+    """A benchmark with one mask file per image.
 
     Attributes:
-        images, masks: the file of each key.
+        images, masks: the files by key.
     """
 
     def __init__(self, description: Description, root: Path):
@@ -36,7 +36,7 @@ class MaskFolder(Benchmark):
         check_pairs(self, self.masks)
 
     def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
-        """Key, image and mask of each image."""
+        """(key, image file, mask file) of every image."""
         raise NotImplementedError
 
     def image_path(self, key: str) -> Path:
@@ -47,7 +47,7 @@ class MaskFolder(Benchmark):
 
 
 class Pascal(MaskFolder):
-    """VOC and Context: `JPEGImages`, a folder of masks and a list of the images that count."""
+    """VOC and Context: `JPEGImages`, a folder of masks, and a list of the images to score."""
 
     PLACES = (".",)
     MASKS = LIST = ""
@@ -92,7 +92,7 @@ class Ade20k(MaskFolder):
 
 
 class RawOrConverted(MaskFolder):
-    """Masks as published, or converted by mmsegmentation to *TrainIds.png."""
+    """Masks as published, or as mmsegmentation converts them (`*TrainIds.png`)."""
 
     @cached_property
     def _raw_table(self) -> np.ndarray:
@@ -140,9 +140,9 @@ class Cityscapes(RawOrConverted):
 
 
 class ImageNetS(MaskFolder):
-    """ImageNet-S validation; a mask's red and green channels are the class: red + 256 * green.
+    """ImageNet-S validation. The class of a mask's pixel is red + 256 * green.
 
-    Class i is the i-th of the data set's class folders in their order.
+    Class i is the i-th class folder in alphabetical order; the names are ImageNet's.
     """
 
     def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
@@ -155,8 +155,8 @@ class ImageNetS(MaskFolder):
         known = ImageNetInfo("imagenet-1k").label_names()
         if len(self.synsets) != count or not set(self.synsets) <= set(known):
             raise UserError(
-                f"{folder / needed[0]} has {len(self.synsets)} folders, where {name} has "
-                f"{count}, one for each ImageNet class; get it from {self.description.source}"
+                f"{folder / needed[0]} has {len(self.synsets)} folders, but {name} has {count}, "
+                f"one per ImageNet class; get it from {self.description.source}"
             )
         names = dict(zip(known, open_clip.IMAGENET_CLASSNAMES, strict=True))
         self._names = tuple(names[synset] for synset in self.synsets)
@@ -172,17 +172,17 @@ class ImageNetS(MaskFolder):
 
     def mask(self, key: str) -> np.ndarray:
         with Image.open(self.masks[key]) as image:
-            values = np.array(image)
+            values = np.array(image)  # (height, width, channels)
         if values.ndim != 3:
-            raise ValueError("it has one channel, and two make a class of ImageNet-S")
+            raise ValueError("it has one channel, but ImageNet-S encodes classes in two")
         red, green = values[..., 0].astype(np.int32), values[..., 1].astype(np.int32)
         return red + 256 * green
 
 
 class OwnFolder(MaskFolder):
-    """Anybody's own: `benchmark.yaml`, in the form of `benchmark_data/`, `images` and `masks`.
+    """A user's folder: `benchmark.yaml`, with the fields of `Description`, `images/` and `masks/`.
 
-    The mask of images/KEY.jpg (or .png ...) is masks/KEY.png.
+    The mask of images/KEY.jpg (or .png, ...) is masks/KEY.png.
     """
 
     def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:

@@ -1,4 +1,4 @@
-"""RefCOCO, RefCOCO+ and RefCOCOg in the layout of REFER: expressions and the instances they mean.
+"""RefCOCO, RefCOCO+ and RefCOCOg in REFER's layout: expressions and the instances they refer to.
 
 ROOT/refcoco/refs(unc).p      ROOT/refcoco/instances.json
 ROOT/refcoco+/refs(unc).p     ROOT/refcoco+/instances.json
@@ -35,20 +35,20 @@ SPLITS = {
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """Reads numbers, texts, lists and dictionaries, and runs nothing that a pickle asks for."""
+    """Unpickles plain data only (numbers, strings, lists, dictionaries), so that no code can run."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, and plain data needs nothing")
+        raise pickle.UnpicklingError(f"it loads {module}.{name}, and only plain data is allowed")
 
 
 @dataclass(frozen=True)
 class Expression:
-    """One sentence about one instance.
+    """A referring expression: one sentence about one instance.
 
     Attributes:
-        key: the sentence's number, as text.
-        text: as people wrote it, in lower case.
-        instance: the id of the annotation that it means.
+        key: the sentence's id, as a string.
+        text: the sentence, in lower case.
+        instance: id of the annotation that the sentence refers to.
     """
 
     key: str
@@ -61,14 +61,14 @@ class ReferringSet:
 
     Args:
         name: a key of `SPLITS`.
-        root: given with --data.
+        root: the folder given with --data.
 
     Attributes:
         name: see above.
-        expressions: by image id; images in the order of their ids.
+        expressions: by image id, in the order of the ids.
 
     Raises:
-        UserError: the folder is missing, half there or damaged.
+        UserError: the folder is missing, incomplete or damaged.
     """
 
     def __init__(self, name: str, root: Path):
@@ -93,7 +93,9 @@ class ReferringSet:
             self.records = {one["id"]: one for one in content["images"]}
             self.instances = {one["id"]: one for one in content["annotations"]}
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file} is damaged or no COCO annotation file: {error!r}") from error
+            raise UserError(
+                f"{file} is damaged, or is not a COCO annotation file: {error!r}"
+            ) from error
         self.expressions = self._expressions(refs, split, folder / refs_name)
         self._check()
 
@@ -101,14 +103,14 @@ class ReferringSet:
         return sum(map(len, self.expressions.values()))
 
     def path(self, image: int) -> Path:
-        """Where an image lies."""
+        """The path of an image."""
         return self.images / self.records[image]["file_name"]
 
     def mask(self, expression: Expression) -> np.ndarray:
-        """The pixels that an expression means, bool of shape (height, width).
+        """The mask of an expression's instance, bool of shape (height, width).
 
         Raises:
-            BadImage: its annotation is damaged or has no pixel.
+            BadImage: the annotation is damaged or has no pixels.
         """
         instance = self.instances[expression.instance]
         record = self.records[instance["image_id"]]
@@ -117,7 +119,7 @@ class ReferringSet:
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise BadImage(f"the annotation {expression.instance} is damaged ({error})") from error
         if not mask.any():
-            raise BadImage(f"the annotation {expression.instance} has no pixel")
+            raise BadImage(f"the annotation {expression.instance} has no pixels")
         return mask
 
     def _expressions(
@@ -140,11 +142,11 @@ class ReferringSet:
 
     def _check(self) -> None:
         if not self.expressions:
-            raise UserError(f"{self.name} has no expression")
+            raise UserError(f"{self.name} has no expressions")
         missing = [image for image in self.expressions if not self.path(image).is_file()]
         if missing:
             raise UserError(
-                f"{self.name} is half there: {len(missing):,} of {len(self.expressions):,} images "
+                f"{self.name} is incomplete: {len(missing):,} of {len(self.expressions):,} images "
                 f"are missing, the first is {self.path(missing[0])}; get it from {SOURCE}"
             )
 
@@ -152,11 +154,11 @@ class ReferringSet:
 def _read_refs(file: Path) -> list[dict[str, Any]]:
     try:
         with open(file, "rb") as stream:
-            # Python 2 wrote these files: its byte strings are texts.
+            # Python 2 wrote these files; latin1 decodes its byte strings.
             refs = PlainUnpickler(stream, encoding="latin1").load()
     except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, TypeError,
             AttributeError) as error:  # fmt: skip
-        raise UserError(f"{file} is damaged or no list of expressions: {error}") from error
+        raise UserError(f"{file} is damaged, or is not a list of expressions: {error}") from error
     if not isinstance(refs, list):
         raise UserError(f"{file} holds a {type(refs).__name__}, not a list of expressions")
     return refs

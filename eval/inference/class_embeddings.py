@@ -1,4 +1,7 @@
-"""Class names as CLIP reads them: one unit vector for each class, kept on disk."""
+"""Text embeddings of class names: one unit vector per class, cached on disk.
+
+Shapes: n classes, t templates, D joint width.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from training.dense import Dense
 PHOTO, IMAGENET, BARE = "photo", "imagenet", "bare"
 TEMPLATES: dict[str, tuple[Callable[[str], str], ...]] = {
     PHOTO: (lambda name: f"a photo of a {name}",),
-    IMAGENET: OPENAI_IMAGENET_TEMPLATES,  # the 80 sentences that OpenAI averages over
+    IMAGENET: OPENAI_IMAGENET_TEMPLATES,  # OpenAI's 80 templates
     BARE: (lambda name: name,),
 }
 
@@ -26,20 +29,20 @@ TEMPLATES: dict[str, tuple[Callable[[str], str], ...]] = {
 def class_embeddings(
     dense: Dense, names: Sequence[str], templates: str = PHOTO, cache: Folder | None = None
 ) -> Tensor:
-    """The mean embedding of each class's sentences, on the model's device.
+    """Embeds class names: the mean over templates, normalised, on the model's device.
 
     Args:
-        dense: whose text encoder is asked.
+        dense: the model whose text encoder is used.
         names: n class names, without the background.
         templates: a key of `TEMPLATES`.
-        cache: a folder that keeps them under a name made from the model's weights, the templates and
-            the names; None keeps nothing.
+        cache: folder of cached embeddings; a file's name is a hash of the model's weights and the
+            sentences. None caches nothing.
 
     Returns:
         unit length, float32 of shape (n, D).
 
     Raises:
-        UserError: the cache cannot be written to.
+        UserError: the cache is not writable.
     """
     sentences = [template(name) for name in names for template in TEMPLATES[templates]]
     key = xxhash.xxh3_128()
@@ -49,10 +52,10 @@ def class_embeddings(
     if cache is not None and cache.exists(file):
         try:
             return read_safetensors(cache.read(file))["embeddings"].to(dense.encoder.device)
-        except (SafetensorError, KeyError):  # damaged: made again below
+        except (SafetensorError, KeyError):  # damaged: computed and written again below
             pass
-    each = dense.encode_texts(sentences).unflatten(0, (len(names), -1))
-    embeddings = F.normalize(each.mean(1), dim=-1)
+    each = dense.encode_texts(sentences).unflatten(0, (len(names), -1))  # (n, t, D)
+    embeddings = F.normalize(each.mean(1), dim=-1)  # (n, D)
     if cache is not None:
         cache.make()
         cache.write(file, write_safetensors({"embeddings": embeddings.cpu().contiguous()}))

@@ -1,13 +1,15 @@
-"""Sliding windows, and the way from the patches of all windows to the pixels of the image.
+"""Sliding windows, and the fusion of their patch maps into a pixel map of the image.
 
-What a benchmark does with the maps of an image's windows is linear and acts on rows and columns
-one after the other: patches are upsampled to their window's pixels, windows are averaged where they
-overlap, and the result is upsampled to the image. So each direction is one matrix, rows and columns
-of windows lie side by side in one grid of patches, and pixels follow as
+Fusion has three steps: patches are upsampled to their window's pixels, overlapping windows are averaged,
+and the result is upsampled to the image. All three are linear and separable into rows and columns. So
+each direction is one matrix, and the pixel map is
 
     rows @ patches @ columns.T
 
-straight at the image's own size. Nothing of (classes x window pixels) is ever made.
+at the image's size, where `patches` holds the patches of all windows side by side. Windows are never
+upsampled one by one, which saves (classes x window pixels) of memory per window.
+
+Shapes: B windows (r rows times c columns of them), n classes; h, w patches of a window.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BAND_BYTES = 4 << 20  # of scores made at once: about a core's cache
+BAND_BYTES = 4 << 20  # of scores computed at once: about the size of a core's cache
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ class Axis:
     """The windows along one direction of an image.
 
     Attributes:
-        size: pixels of the image that is shown to the encoder.
-        window: pixels of a window; a shorter image has one window that is as long as it is.
-        stride: pixels between windows; the last one ends where the image does.
+        size: pixels of the resized image.
+        window: pixels of a window; an image that is shorter has one window of its own length.
+        stride: pixels between windows; the last window ends at the image's end.
         patch: pixels of a patch.
     """
 
@@ -41,17 +43,17 @@ class Axis:
 
     @property
     def length(self) -> int:
-        """Pixels of each window that lie in the image."""
+        """Pixels of a window without padding."""
         return min(self.window, self.size)
 
     @property
     def padded(self) -> int:
-        """Pixels of each window as the encoder sees it: whole patches."""
+        """Pixels of a window, padded to whole patches for the encoder."""
         return -(-self.length // self.patch) * self.patch
 
     @property
     def patches(self) -> int:
-        """Patches of each window."""
+        """Patches of a window."""
         return self.padded // self.patch
 
     @cached_property
@@ -61,28 +63,28 @@ class Axis:
         return (*range(0, last, self.stride), last)
 
     def matrix(self, out: int) -> Tensor:
-        """From the patches of all windows, one window after the other, to `out` pixels.
+        """The matrix that fuses the patches of all windows into `out` pixels.
 
         Returns:
-            float32 of shape (out, windows * patches); every row sums to 1.
+            float32 of shape (out, windows * patches), windows in order; every row sums to 1.
         """
         return _matrix(self, out)
 
 
 @lru_cache(maxsize=64)
 def _matrix(axis: Axis, out: int) -> Tensor:
-    # In float64, so that the rows' sums are 1 to the last bit of float32.
-    upsample = bilinear(axis.patches, axis.padded)[: axis.length]
+    # In float64, so that the sums of the rows are 1 to float32 precision.
+    upsample = bilinear(axis.patches, axis.padded)[: axis.length]  # (length, patches)
     parts = torch.zeros(axis.size, len(axis.starts), axis.patches, dtype=torch.float64)
     for window, start in enumerate(axis.starts):
         parts[start : start + axis.length, window] = upsample
-    fused = parts.flatten(1)
-    fused /= fused.sum(1, keepdim=True)  # each window's row sums to 1, so this is their number
+    fused = parts.flatten(1)  # (size, windows * patches)
+    fused /= fused.sum(1, keepdim=True)  # the number of windows at a pixel, as each row sums to 1
     return (bilinear(axis.size, out) @ fused).float()
 
 
 def bilinear(size: int, out: int) -> Tensor:
-    """The matrix of `torch.nn.functional.interpolate` in one direction, without aligned corners.
+    """The matrix of linear `torch.nn.functional.interpolate` with `align_corners=False`.
 
     Returns:
         float64 of shape (out, size).
@@ -93,14 +95,14 @@ def bilinear(size: int, out: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows of one image: every window of `rows` with every one of `columns`."""
+    """The windows of one image: the product of the windows of `rows` and of `columns`."""
 
     rows: Axis
     columns: Axis
 
     @classmethod
     def of(cls, height: int, width: int, window: int, stride: int, patch: int) -> Windows:
-        """Those of an image of height x width pixels."""
+        """The windows of an image of height x width pixels."""
         return cls(Axis(height, window, stride, patch), Axis(width, window, stride, patch))
 
     def __len__(self) -> int:
@@ -108,17 +110,17 @@ class Windows:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width of each window as the encoder sees it, in pixels."""
+        """Height and width of a padded window in pixels."""
         return self.rows.padded, self.columns.padded
 
     def cut(self, image: Tensor) -> Tensor:
-        """The windows of an image, row by row.
+        """Cuts an image into its windows, row by row.
 
         Args:
             image: shape (channels, height, width).
 
         Returns:
-            shape (windows, channels, *`shape`); 0 beyond the image.
+            shape (B, channels, *`shape`), padded with 0.
         """
         down, across = (
             self.rows.padded - self.rows.length,
@@ -135,32 +137,33 @@ class Windows:
         )
 
     def join(self, maps: Tensor) -> Tensor:
-        """Maps of all windows side by side, the grid of patches that `pixels` starts from.
+        """Joins the maps of all windows into one grid of patches, the input of `pixels`.
 
         Args:
-            maps: shape (windows, classes, patches down, patches across), in the order of `cut`.
+            maps: shape (B, n, h, w), in the order of `cut`.
 
         Returns:
-            shape (classes, all patches down, all patches across).
+            shape (n, r * h, c * w).
         """
+        # (r, c, n, h, w)
         grid = maps.unflatten(0, (len(self.rows.starts), len(self.columns.starts)))
         return grid.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
 
     def pixels(self, patches: Tensor, height: int, width: int) -> Iterator[tuple[slice, Tensor]]:
-        """The fused map of an image at any size, in bands of rows.
+        """The pixel map of an image at any size, in bands of rows.
 
         Args:
-            patches: as `join` gives them.
-            height, width: of the image that the map is for.
+            patches: the output of `join`, shape (n, r * h, c * w).
+            height, width: of the map in pixels.
 
         Yields:
-            the rows, and their values of shape (classes, rows, width).
+            a band's rows, and its values of shape (n, rows, width).
         """
-        down = self.rows.matrix(height).to(patches)
-        across = self.columns.matrix(width).to(patches).T
+        down = self.rows.matrix(height).to(patches)  # (height, r * h)
+        across = self.columns.matrix(width).to(patches).T  # (c * w, width)
         rows = max(1, BAND_BYTES // (4 * len(patches) * width))
         for first in range(0, height, rows):
             band = down[first : first + rows]
             used = band.any(0).nonzero().squeeze(1)
-            values = band[:, used] @ (patches[:, used] @ across)
+            values = band[:, used] @ (patches[:, used] @ across)  # (n, rows, width)
             yield slice(first, first + len(band)), values

@@ -87,5 +87,5 @@ def test_counts_survive_being_written_sparsely():
     matrix = ConfusionMatrix(21)
     counts = matrix.add(truth, predicted)
     np.testing.assert_array_equal(from_sparse(to_sparse(counts), 21), counts)
-    with pytest.raises(ValueError, match="where there are 2"):
+    with pytest.raises(ValueError, match="but there are 2"):
         from_sparse([[0, 5, 1]], 2)

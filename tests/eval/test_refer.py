@@ -147,7 +147,7 @@ def test_a_pickle_that_wants_to_run_something_is_refused_and_does_not_run(small)
             return os.mkdir, (str(small / "was_run"),)
 
     (small / "refcoco/refs(unc).p").write_bytes(pickle.dumps([Evil()]))
-    with pytest.raises(UserError, match=r"it asks for posix.mkdir, and plain data needs nothing"):
+    with pytest.raises(UserError, match=r"it loads posix.mkdir, and only plain data is allowed"):
         ReferringSet("refcoco_val", small)
     assert not (small / "was_run").exists()
 
@@ -162,8 +162,8 @@ def test_pickles_of_python_2_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"not a pickle", "is damaged or no list of expressions"),
-        (b"", "is damaged or no list of expressions"),
+        (b"not a pickle", "is damaged, or is not a list of expressions"),
+        (b"", "is damaged, or is not a list of expressions"),
         (pickle.dumps({"a": 1}), "holds a dict, not a list of expressions"),
         (pickle.dumps([{"split": "val"}]), "instances.json beside it disagree"),
         (
@@ -188,7 +188,7 @@ def test_what_lacks_is_named_with_where_to_get_it(small, tmp_path):
     with pytest.raises(UserError, match=r"refcoco_val lacks .*refs\(unc\).p.*; get it from https"):
         ReferringSet("refcoco_val", tmp_path)
     next((small / "train2014").iterdir()).unlink()
-    with pytest.raises(UserError, match=r"is half there: 1 of 2 images are missing"):
+    with pytest.raises(UserError, match=r"is incomplete: 1 of 2 images are missing"):
         ReferringSet("refcoco_val", small)
     shutil.rmtree(small / "train2014")
     with pytest.raises(UserError, match=r"lacks COCO's train2014 images"):
@@ -213,7 +213,7 @@ def test_a_damaged_image_fails_the_command_at_its_end(small, run_folder, tmp_pat
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--probability", "softmax"], "one expression has no rivals for a softmax"),
+        (["--probability", "softmax"], "--probability must be sigmoid"),
         (["--rule", "best"], "--rule is one of absolute, relative, not 'best'"),
         (["--pamr"], "--pamr is for eval/segment.py only"),
         (["--limit", "0"], "--limit is at least 1"),

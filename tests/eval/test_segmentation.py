@@ -146,7 +146,7 @@ def test_tables_show_classes_runs_and_what_the_paper_lacks(tmp_path):
     benchmark = open_benchmark("voc", tmp_path / "data")
     result = run(Oracle(benchmark), benchmark, tmp_path / "out")
     text = class_table(result)
-    assert "(17 classes are in no image and left out of the mean)" in text
+    assert "(17 classes are in no image and not in the mean)" in text
     assert text.endswith("2 images of PASCAL VOC: mIoU 100.00, pixel accuracy 100.00")
     assert "| oracle | 100.00 |" in markdown([result])
 

@@ -36,7 +36,7 @@ def test_maps_and_overlay_have_a_column_for_clip_and_each_run(
     ("change", "message"),
     [
         ({"--image": "/no/cat.jpg"}, "there is no image /no/cat.jpg"),
-        ({"--text": " "}, "an empty --text has no map"),
+        ({"--text": " "}, "--text is empty"),
         ({"--run": "/no/run"}, "is not a training run"),
         ({"--image": "TORN"}, "it cannot be read"),
     ],

@@ -99,7 +99,7 @@ def test_a_missing_folder_says_what_where_and_whence(name, tmp_path):
     with pytest.raises(UserError) as caught:
         open_benchmark(name, tmp_path)
     message = str(caught.value)
-    assert message.startswith(f"{about.title} is not there: it needs ")
+    assert message.startswith(f"{about.title} is missing: it needs ")
     assert f"looked in {tmp_path}" in message
     assert message.endswith(f"get it from {about.source}")
     assert "\n" not in message
@@ -118,7 +118,7 @@ def test_a_folder_that_is_half_there_says_what_lacks(name, tmp_path):
         with pytest.raises(UserError, match=f"1 of 2 images are missing, the first is {image}"):
             open_benchmark(name, tmp_path)
         shutil.rmtree(folder)
-        with pytest.raises(UserError, match=r"is half there: .* lacks (JPEGImages|val2017)"):
+        with pytest.raises(UserError, match=r"is incomplete: .* lacks (JPEGImages|val2017)"):
             open_benchmark(name, tmp_path)
     else:
         benchmark.masks[benchmark.keys[0]].unlink()
@@ -162,18 +162,18 @@ def test_a_mask_of_two_values_stored_as_bits_is_read(tmp_path):
 def test_folders_of_other_classes_are_not_taken_for_imagenet_s(tmp_path):
     MINIATURES["imagenet_s50"](tmp_path)
     (tmp_path / "ImageNetS50/validation/n99999999").mkdir()
-    with pytest.raises(UserError, match="has 51 folders, where ImageNetS50 has 50"):
+    with pytest.raises(UserError, match="has 51 folders, but ImageNetS50 has 50"):
         open_benchmark("imagenet_s50", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is damaged or no COCO annotation file"),
-        ('{"images": []}', "is damaged or no COCO annotation file"),
+        ("{", "is damaged, or is not a COCO annotation file"),
+        ('{"images": []}', "is damaged, or is not a COCO annotation file"),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "unicorn"}]}',
-            "has other categories than COCO's 80",
+            "does not have COCO's 80 categories",
         ),
     ],
 )
@@ -236,12 +236,12 @@ def test_a_folder_that_describes_itself_is_a_benchmark(tmp_path):
     ("text", "message"),
     [
         ("title: [", "is not YAML"),
-        ("", "describes no benchmark"),
-        ("title: Mine\nclasses: [cup]\n", "describes no benchmark: .*missing"),
+        ("", "is not a valid benchmark description"),
+        ("title: Mine\nclasses: [cup]\n", "is not a valid benchmark description: .*missing"),
         ("title: Mine\nsource: x\nbackground: true\nignore: []\nfirst: 1\nclasses: [cup, no]\n",
-         "not all names"),
+         "not all strings"),
         ("title: Mine\nsource: x\nbackground: true\nignore: []\nfirst: 70000\nclasses: [cup]\n",
-         "describes no benchmark"),
+         "is not a valid benchmark description"),
     ],
 )  # fmt: skip
 def test_a_description_that_is_wrong_is_one_sentence(text, message, tmp_path):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from parsing.errors import UserError
+from common.errors import UserError
 from parsing.parser import Resources
 from parsing.tags import Parsed
 
@@ -45,6 +45,9 @@ class FakeConfig:
 
     def fingerprint(self) -> dict[str, Any]:
         return {"parser": self.name}
+
+    def about(self) -> dict[str, Any]:
+        return {}
 
     def resources(self) -> Resources:
         return Resources(cpus=self.cpus, gpus=self.gpus)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import regex
 import simplemma
 import yaml
 
-from parsing.errors import UserError
+from common.errors import UserError
 
 RULES = Path(__file__).with_name("normalise.yaml")
 
@@ -38,10 +39,11 @@ _PLURALS = (
 )
 # What stays inside a tag: letters and digits of any script, and the marks that join two halves of
 # one word (t-shirt, 7-eleven, m&m, o'clock).
-_JUNK = re.compile(r"[^\w\s&'’-]|_")
+_JUNK = regex.compile(r"[^\p{L}\p{M}\p{N}\s&'’-]")
 _EDGES = "'’&-"
-_POSSESSIVE = re.compile(r"['’]s?$")
-_NAME = re.compile(r"<\s*(\w+)\s*>(?:s\b)?")
+_POSSESSIVE = regex.compile(r"['’]s?$")
+_NAME = regex.compile(r"<\s*(\w+)\s*>(?:s\b)?")
+_ENGLISH = 0.5  # share of a caption's words that an English one has in the dictionary
 
 
 @dataclass(frozen=True)
@@ -118,9 +120,39 @@ class Normaliser:
         self.object = lru_cache(remember)(self._object)
         self.attribute = lru_cache(remember)(self._attribute)
 
+    def tags(
+        self, caption: str, objects: Iterable[str], attributes: Iterable[tuple[str, str]]
+    ) -> tuple[list[str], list[tuple[str, str]]]:
+        """A caption's tags in their one form, each once; what is no tag is left out.
+
+        In a caption that is not English, words keep their endings: what is a plural, a
+        determiner or a stock word is known for English alone.
+
+        Args:
+            caption: tells the language.
+            objects: as the caption spells them.
+            attributes: (attribute, object) pairs; the object is one of `objects`.
+        """
+        english = is_english(caption)
+        name = self.object if english else self.plain
+        said = self.attribute if english else self.plain
+        names = {text: name(text) for text in objects}
+        pairs = [
+            (word, names[text])
+            for attribute, text in attributes
+            if names[text] and (word := said(attribute))
+        ]
+        return list(dict.fromkeys(filter(None, names.values()))), list(dict.fromkeys(pairs))
+
+    def plain(self, text: str) -> str | None:
+        """A tag of any language: lower case, NFC, without punctuation; None without a letter."""
+        text = unicodedata.normalize("NFC", text).lower()
+        tag = " ".join(filter(None, map(self._trim, _JUNK.sub(" ", text).split())))
+        return tag if any(map(str.isalpha, tag)) else None
+
     def words(self, text: str) -> list[str]:
         """Lower-case words, with placeholders named, punctuation and leading determiners gone."""
-        text = self.named(unicodedata.normalize("NFKC", text).lower())
+        text = self.named(unicodedata.normalize("NFC", text).lower())
         words = []
         for word in _JUNK.sub(" ", text).split():
             word = self._trim(word)
@@ -139,7 +171,7 @@ class Normaliser:
         """The lower-case text with its placeholders replaced by the nouns that stand for them."""
         return _NAME.sub(self._name, text) if "<" in text else text
 
-    def _name(self, match: re.Match[str]) -> str:
+    def _name(self, match: regex.Match[str]) -> str:
         return f" {self.rules.placeholders.get(f'<{match[1]}>', match[1])} "
 
     def _singular(self, word: str) -> str:
@@ -204,6 +236,11 @@ class Normaliser:
             return None
         tag = self.rules.adjectives.get(tag, tag)
         return tag if tag == text else self.attribute(tag)
+
+
+def is_english(text: str) -> bool:
+    """Whether a text is English, as far as a dictionary of English words can tell."""
+    return simplemma.in_target_language(text, lang="en") >= _ENGLISH
 
 
 @lru_cache(1)

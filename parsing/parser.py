@@ -60,6 +60,10 @@ class ParserConfig(Protocol):
         """JSON of all that changes the tags and nothing else: parser, model, prompt, sampling."""
         ...
 
+    def about(self) -> dict[str, Any]:
+        """JSON for the manifest that changes no tags: the model's name, a student's provenance."""
+        ...
+
     def resources(self) -> Resources: ...
 
     def build(self) -> Parser:

@@ -42,6 +42,8 @@ class Parsed:
         error: why, where the status is not `ok`.
         raw: the answer as the model gave it, for those who want to read it again.
         prompt_tokens, output_tokens: what the answer cost; 0 where there is no model.
+        dropped: how many tags of the answer were left out, since they use words that the caption
+            lacks.
     """
 
     objects: list[str] = field(default_factory=list)
@@ -51,6 +53,7 @@ class Parsed:
     raw: str | None = None
     prompt_tokens: int = 0
     output_tokens: int = 0
+    dropped: int = 0
 
 
 def tags_table(ids: Sequence[int], captions: Sequence[str], parsed: Sequence[Parsed]) -> pa.Table:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from common.errors import UserError
 from common.flags import comma_separated, setting
+from parsing.choice import ParserChoice
+from parsing.llm import student
 from parsing.parser import ParserConfig
 
 PARSERS = ("nltk", "spacy", "tag2text", "llm")
@@ -47,6 +49,11 @@ class Settings:
     )
     prompt: str | None = setting(
         None, "for llm: a prompt in prompts/, or a YAML file", metavar="NAME"
+    )
+    constraint: str | None = setting(
+        None,
+        "for llm: as in parsing/run.py; default depends on the model",
+        choices=("none", "words"),
     )
     limit: int | None = setting(
         None, "score only the first N captions of each gold file", metavar="N"
@@ -98,24 +105,12 @@ class Settings:
         return configs
 
     def _config(self, name: str) -> ParserConfig:
-        if name == "nltk":
-            from parsing.baselines.nltk_parser import NltkConfig
-
-            return NltkConfig()
-        if name == "spacy":
-            from parsing.baselines.spacy_parser import SpacyConfig
-
-            return SpacyConfig()
-        if name == "tag2text":
-            from parsing.baselines.tag2text_parser import Tag2TextConfig
-
-            return Tag2TextConfig(tag_list=self.tag_list)
         import torch
 
-        from parsing.llm.models import find_model
-        from parsing.llm.parser import LLMConfig
-
-        given = {} if self.prompt is None else {"prompt": self.prompt}
-        if self.model is not None:
-            given["model"] = find_model(self.model)
-        return LLMConfig(gpu=torch.cuda.is_available(), **given)
+        return ParserChoice(
+            parser=name,
+            model=self.model or student.NAME,
+            prompt=self.prompt,
+            constraint=self.constraint,
+            tag_list=self.tag_list,
+        ).config(torch.cuda.is_available)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parsing.errors import UserError
+from common.errors import UserError
 from parsing.normalise import (
     RULES,
     Normaliser,

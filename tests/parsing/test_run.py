@@ -273,7 +273,8 @@ def test_a_ray_job_does_the_same(captions, root, tmp_path):
 def test_the_real_model_answers_real_and_spoilt_captions_whatever_is_killed(parse, root, tmp_path):
     """The main job end to end on the embedded model. Its engine process, then its actor, then the
     driver are killed under way; the same command again ends with the rows of an undisturbed run,
-    every caption accounted for and every tag grounded."""
+    every caption accounted for and every tag grounded.
+    """
     sample = (root / "parsing" / "sample_captions.tsv").read_text()
     spoilt = "".join(f"{key}\t{text}\n" for key, text in SPOILT.items())
     captions = tmp_path / "captions.tsv"

@@ -3,24 +3,25 @@
     python workflows/benchmarks/eval.py [--images FOLDER]
 
 The encoder is ViT-B/16 with random weights, along CLIP Surgery's path and with a projector: time and
-memory don't depend on what weights say. Images are JPEGs of 640 x 480 pixels, drawn here unless a
-folder is given; each goes through all that `eval/segment.py` does with it: reading, resizing,
-windows, Eq. 7 and 8, upsampling, background, reading the mask, counting. What others do on the machine
-misleads it: OMP_NUM_THREADS=1 makes figures that can be had again.
+memory do not depend on the values of weights. Images are JPEGs of 640 x 480 pixels, drawn here unless a
+folder is given. Each goes through all stages of `eval/segment.py`: reading, resizing, windows, Eq. 7 and
+8, upsampling, background, reading the mask, counting. Other work on the machine disturbs the figures;
+with OMP_NUM_THREADS=1 they repeat well.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import io
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 if __name__ == "__main__":
+    # The repository, not this folder: a module here is called like a package there.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import numpy as np
@@ -29,16 +30,45 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from eval.benchmarks import open_image, read_mask
+from common.errors import UserError
+from common.flags import setting
 from eval.confusion import ConfusionMatrix
-from eval.segmenter import Inference, Segmenter
+from eval.datasets.benchmarks import open_image, read_mask
+from eval.inference.segmenter import Segmenter
+from eval.inference.settings import Inference
 from training.clip import Clip
 from training.dense import Dense
 from training.projector import Projector
+from workflows.benchmarks.measuring import photo, resident, take_turns
+from workflows.command import at_least, run_command
 
 MOST_OUTSIDE = 0.20  # of the encoder's own time
 LEAST_SPEEDUP = 5
 MOST_MEMORY = 1.5  # GB above the model
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured.
+
+    Raises:
+        UserError: no repeats, or a folder without JPEGs.
+    """
+
+    images: str | None = setting(None, "folder of JPEGs; default drawn ones", metavar="DIR")
+    repeats: int = setting(3, "passes over the images", metavar="N")
+
+    def __post_init__(self) -> None:
+        at_least(self, repeats=1)
+
+    def sources(self) -> list[io.BytesIO | Path]:
+        """Four images."""
+        if self.images is None:
+            return [io.BytesIO(photo(seed, (640, 480))) for seed in range(4)]
+        found = sorted(Path(self.images).glob("*.jpg"))[:4]
+        if not found:
+            raise UserError(f"there are no *.jpg in {self.images}")
+        return found
 
 
 def make_dense() -> Dense:
@@ -47,17 +77,6 @@ def make_dense() -> Dense:
     model = open_clip.create_model("ViT-B-16", load_weights=False)
     clip = Clip(model, open_clip.get_tokenizer("ViT-B-16"), "random ViT-B-16")
     return Dense("random", clip, Projector(clip.visual, 2, 3))
-
-
-def make_jpeg(width: int, height: int, seed: int) -> bytes:
-    """Blobs of colour with noise, which cost a decoder what photographs do."""
-    random = np.random.default_rng(seed)
-    blobs = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8))
-    array = np.array(blobs.resize((width, height), Image.Resampling.BICUBIC), np.int16)
-    array += random.normal(0, 8, array.shape).astype(np.int16)
-    sink = io.BytesIO()
-    Image.fromarray(array.clip(0, 255).astype(np.uint8)).save(sink, "JPEG", quality=90)
-    return sink.getvalue()
 
 
 def make_mask(size: tuple[int, int], classes: int) -> io.BytesIO:
@@ -122,44 +141,21 @@ def loop_over_classes(truth: np.ndarray, predicted: np.ndarray, classes: int) ->
     return iou
 
 
-def median_seconds(work: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
-
-
 def peak_gigabytes(dense: Dense, width: int, height: int, classes: int, pamr: bool) -> float:
     """Resident memory at its highest while one image is segmented, above what was held before."""
     embeddings = F.normalize(torch.randn(classes, dense.embed_dim), dim=-1)
     segmenter = Segmenter(dense, embeddings, Inference(pamr=pamr))
-    image = Image.open(io.BytesIO(make_jpeg(width, height, 0))).convert("RGB")
+    image = Image.open(io.BytesIO(photo(0, (width, height)))).convert("RGB")
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
-    before = _status("VmRSS")
+    before = resident("VmRSS")
     segmenter.label_maps([image])
-    return (_status("VmHWM") - before) / 1e9
+    return (resident("VmHWM") - before) / 1e9
 
 
-def _status(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name + ":"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"this system does not tell {name}")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--images", type=Path, help="folder of JPEGs (default: drawn ones)")
-    parser.add_argument("--repeats", type=int, default=3, help="(default: %(default)s)")
-    settings = parser.parse_args()
-    sources = [io.BytesIO(make_jpeg(640, 480, seed)) for seed in range(4)]
-    if settings.images:
-        sources = sorted(settings.images.glob("*.jpg"))[:4]
+def measure(settings: Settings) -> None:
+    """Prints the tables as they come."""
+    sources = settings.sources()
     dense = make_dense()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, ViT-B/16 at 448 px\n")
     print(
@@ -175,11 +171,7 @@ def main() -> None:
     print("\n| counting 640 x 480 pixels | ours, ms | loop over classes, ms | times | at least |")
     print("|---|---:|---:|---:|---:|")
     for classes in (21, 171):
-        random = np.random.default_rng(0)
-        truth, predicted = random.integers(0, classes, (2, 480, 640), np.int16)
-        matrix = ConfusionMatrix(classes)
-        ours = median_seconds(lambda m=matrix, t=truth, p=predicted: m.add(t, p), 20)
-        loop = median_seconds(lambda t=truth, p=predicted, c=classes: loop_over_classes(t, p, c), 5)
+        ours, loop = count(classes, 20)
         print(
             f"| {classes} classes | {1000 * ours:.2f} | {1000 * loop:.2f} | {loop / ours:.1f} "
             f"| {LEAST_SPEEDUP} |"
@@ -191,5 +183,22 @@ def main() -> None:
         print(f"| {'with PAMR' if pamr else 'without PAMR'} | {peak:.2f} | {MOST_MEMORY} |")
 
 
+def count(classes: int, rounds: int) -> tuple[float, float]:
+    """Median seconds to count an image's pixels: our way, and by a loop over the classes."""
+    truth, predicted = np.random.default_rng(0).integers(0, classes, (2, 480, 640), np.int16)
+    matrix = ConfusionMatrix(classes)
+    sides = {
+        "ours": lambda: matrix.add(truth, predicted),
+        "loop": lambda: loop_over_classes(truth, predicted, classes),
+    }
+    seconds = take_turns(sides, rounds)
+    return seconds["ours"], seconds["loop"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code, as `run_command`."""
+    return run_command(__doc__, Settings, measure, arguments, stopped="stopped")
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

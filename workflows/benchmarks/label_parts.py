@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,6 +18,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
+
+from workflows.benchmarks.measuring import resident
 
 K = 10_000
 LOOKUPS = 200_000
@@ -34,14 +37,14 @@ def bare(tags: Path, out: Path) -> dict:
 
 
 def count(tags: Path, out: Path) -> dict:
-    from labels.build import count_runs
+    from labels.build import count_tags
     from labels.counting import choose, rank
-    from labels.execution import Here
-    from labels.runs import open_runs
+    from labels.execution import InProcess
+    from labels.tag_folders import open_tag_folders
     from labels.vocabulary import KINDS
 
     start = time.perf_counter()
-    counted = count_runs(open_runs([str(tags)]), KINDS, {}, Here())
+    counted = count_tags(open_tag_folders([str(tags)]), KINDS, {}, InProcess())
     choose(rank(counted, [], 1), dict.fromkeys(KINDS, K), counted.captions)
     return {"seconds": time.perf_counter() - start}
 
@@ -90,7 +93,7 @@ def _encoded(table: pa.Table, encoding: str, compression: str) -> int:
 def reader(tags: Path, out: Path) -> dict:
     from labels.reader import Labels
 
-    Path(f"{out}.csr").unlink(missing_ok=True)
+    shutil.rmtree(f"{out}.csr", ignore_errors=True)
     found: dict = {"seconds": 0}
     with _Peak() as peak:
         found["first"], _ = _timed(lambda: Labels(out))
@@ -114,30 +117,27 @@ def read_again(path: str) -> None:
         batches = [keys[at : at + 1024] for at in range(0, LOOKUPS, 1024)]
         batched, _ = _timed(lambda: [labels.rows(labels.positions(batch)) for batch in batches])
         labels.csr()
-    found = {
-        "images": len(labels),
-        "later": later,
-        "anonymous": peak.anonymous,
-        "mapped": peak.mapped,
-    }
+    found = {"images": len(labels), "later": later}
+    found |= {"anonymous": peak.anonymous, "mapped": peak.mapped}
     print(json.dumps(found | {"single": LOOKUPS / single, "batched": LOOKUPS / batched}))
 
 
 def ours(tags: Path, out: Path) -> dict:
-    from labels.build import Settings, build, count_runs
+    from labels.build import build, count_tags
     from labels.counting import choose, rank
-    from labels.execution import Here
+    from labels.execution import InProcess
     from labels.images import batches_of
-    from labels.labelling import ids_by_tag, label_pieces
-    from labels.runs import open_runs
+    from labels.labelling import ids_by_tag, label_row_groups
+    from labels.settings import Settings
+    from labels.tag_folders import open_tag_folders
     from labels.vocabulary import KINDS
 
     start = time.perf_counter()
-    runs = open_runs([str(tags)])
-    counted = count_runs(runs, KINDS, {}, Here())
+    runs = open_tag_folders([str(tags)])
+    counted = count_tags(runs, KINDS, {}, InProcess())
     vocabulary = choose(rank(counted, [], 1), dict.fromkeys(KINDS, K), counted.captions)
-    groups = [batch.pieces for batch in batches_of(runs[0])]
-    frames = list(Here()(label_pieces, groups, ids_by_tag(vocabulary, {})))
+    groups = [batch.row_groups for batch in batches_of(runs[0])]
+    frames = list(InProcess()(label_row_groups, groups, ids_by_tag(vocabulary, {})))
     labels = time.perf_counter() - start
     digest = _digest(pl.concat(frames)["tag_ids"].to_list())
     written, _ = _timed(
@@ -156,13 +156,15 @@ def python(tags: Path, out: Path) -> dict:
             objects.update(own[0])
             attributes.update(own[1])
             captions.append(own)
-    most = lambda counts: sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:K]  # noqa: E731
-    object_ids = {tag: i for i, (tag, _) in enumerate(most(objects))}
-    attribute_ids = {tag: i for i, (tag, _) in enumerate(most(attributes), len(object_ids))}
+    tag_ids: list[dict[str, int]] = []  # of objects, and of attributes
+    for counts in (objects, attributes):
+        most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:K]
+        tag_ids.append({tag: i for i, (tag, _) in enumerate(most, sum(map(len, tag_ids)))})
     ids = [
         sorted(
-            [object_ids[tag] for tag in own[0] if tag in object_ids]
-            + [attribute_ids[tag] for tag in own[1] if tag in attribute_ids]
+            known[tag]
+            for known, tags in zip(tag_ids, own, strict=True)
+            for tag in tags & known.keys()
         )
         for own in captions
     ]
@@ -225,12 +227,8 @@ class _Peak:
 
     def _watch(self) -> None:
         while True:
-            text = Path("/proc/self/status").read_text()
-            sizes = {
-                line.split(":")[0]: line.split()[1] for line in text.splitlines() if "kB" in line
-            }
-            self.anonymous = max(self.anonymous, int(sizes["RssAnon"]) / 1e3)
-            self.mapped = max(self.mapped, int(sizes["RssFile"]) / 1e3)
+            self.anonymous = max(self.anonymous, resident("RssAnon") / 1e6)
+            self.mapped = max(self.mapped, resident("RssFile") / 1e6)
             if self._done.wait(0.02):
                 return
 

@@ -1,18 +1,17 @@
-"""What `labels/build_vocab.py` and the label reader cost, beside the ways one would do without them.
+"""What `labels/build_vocab.py` and the label reader cost, beside a bare query, plain Python and pandas.
 
     python workflows/benchmarks/labels.py                    # 12M captions, 55M tags; 3 GB of disk
     python workflows/benchmarks/labels.py --large 48000000   # and four times that; 12 GB of disk
     python workflows/benchmarks/labels.py --rows 200000 --small 100000        # a quick look
 
 Tags are generated (`zipf_tags.py`) into --folder and kept there for the next call. Every measurement
-is a process of its own, so that its peak of resident memory is its own; seconds are medians over
---repeats, and CPU seconds (start of the process included) tell how far other work on the machine
-was in the way. The bare query counts the same Parquet with one Polars group-by per kind and does nothing else.
+runs in a process of its own, which has a peak of resident memory of its own. Seconds are medians over
+--repeats. CPU seconds (start of the process included) show whether other work on the machine was in
+the way. The bare query counts the same Parquet with one Polars group-by per kind and does nothing else.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -27,9 +26,12 @@ if __name__ == "__main__":
     # The repository, not this folder: a module here is called like a package there.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from parsing.errors import UserError
+from common.errors import UserError
+from common.flags import setting
 from workflows.benchmarks import label_parts
-from workflows.benchmarks.zipf_tags import write_run
+from workflows.benchmarks.measuring import table
+from workflows.benchmarks.zipf_tags import MOST_WORDS, write_run
+from workflows.command import at_least, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,34 +40,30 @@ ROOT = Path(__file__).resolve().parents[2]
 class Settings:
     """What is measured.
 
-    Attributes:
-        rows: captions of the main measurement.
-        large: captions of the one that shows how time and memory grow; None leaves it out.
-        small: captions of the comparison with Python and pandas.
-        distinct: tags to draw from.
-        shard_rows: captions per shard.
-        repeats: of each measurement; the large one is done once.
-        folder: where generated tags are kept.
+    Raises:
+        UserError: a number below 1, or more tags than there are made-up words.
     """
 
-    rows: int = 12_000_000
-    large: int | None = None
-    small: int = 1_000_000
-    distinct: int = 500_000
-    shard_rows: int = 50_000
-    repeats: int = 3
-    folder: str = str(Path(tempfile.gettempdir()) / "tagalign-labels")
+    rows: int = setting(12_000_000, "captions of the main measurement", metavar="N")
+    large: int | None = setting(
+        None, "captions of a measurement that shows how time and memory grow", metavar="N"
+    )
+    small: int = setting(
+        1_000_000, "captions of the comparison with Python and pandas", metavar="N"
+    )
+    distinct: int = setting(500_000, "tags to draw from", metavar="N")
+    shard_rows: int = setting(50_000, "captions per shard", metavar="N")
+    repeats: int = setting(3, "of each measurement; the large one is done once", metavar="N")
+    folder: str = setting(
+        str(Path(tempfile.gettempdir()) / "tagalign-labels"),
+        "where generated tags are kept",
+        metavar="DIR",
+    )
 
     def __post_init__(self) -> None:
-        if (
-            min(
-                self.rows, self.large or 1, self.small, self.distinct, self.shard_rows, self.repeats
-            )
-            < 1
-        ):
-            raise UserError("rows, tags, shards and repeats must all be at least 1")
-        if self.distinct > 70**4:
-            raise UserError("--distinct: there are not that many made-up words")
+        at_least(self, rows=1, large=1, small=1, distinct=1, shard_rows=1, repeats=1)
+        if self.distinct > MOST_WORDS:
+            raise UserError(f"--distinct is at most {MOST_WORDS:,}, not {self.distinct:,}")
 
     def tags(self, rows: int) -> Path:
         """The generated run of that many captions; written first where it is not there yet."""
@@ -105,7 +103,7 @@ def measure(part: str, tags: Path, out: Path, repeats: int) -> Measured:
 
 
 def warm(tags: Path) -> None:
-    """Reads the tags once: what is measured is the work, not a disk that is read for the first time."""
+    """Reads the tags once, so that no measurement includes the first reading from the disk."""
     for file in sorted(tags.glob("**/*.parquet")):
         file.read_bytes()
 
@@ -117,30 +115,34 @@ def run(settings: Settings) -> None:
     print(f"\n{settings.rows:,} captions, {os.cpu_count()} cores\n")
     print(f"| {'':42} | seconds |  CPU s  | peak GB |")
     print(f"|{'-' * 44}|--------:|--------:|--------:|")
-    bare = _row("bare Polars query: count only", measure("bare", tags, out, settings.repeats))
-    count = _row("count and choose the vocabulary", measure("count", tags, out, settings.repeats))
-    build = _row(
-        "tags to label file (the whole command)", measure("build", tags, out, settings.repeats)
-    )
+    parts = {
+        "bare": "bare Polars query: count only",
+        "count": "count and choose the vocabulary",
+        "build": "tags to label file (the whole command)",
+    }
+    done = {
+        part: _row(title, measure(part, tags, out, settings.repeats))
+        for part, title in parts.items()
+    }
     if settings.large:
-        large_tags = settings.tags(settings.large)
+        large_tags, build = settings.tags(settings.large), done["build"]
         warm(large_tags)
-        large_out = out.with_name("large.parquet")
-        large = _row(f"the same for {settings.large:,}", measure("build", large_tags, large_out, 1))
-        growth = f"x{large.seconds / build.seconds:.2f} the time, x{large.peak / build.peak:.2f} the memory"
-        growth += f", x{large.cpu / build.cpu:.2f} the CPU time"
-        print(f"\n{settings.large / settings.rows:.2f} times the captions: {growth}")
-    print(f"\ncounting takes x{count.seconds / bare.seconds:.2f} of the bare query")
+        large = measure("build", large_tags, out.with_name("large.parquet"), 1)
+        _row(f"the same for {settings.large:,}", large)
+        print(
+            f"\n{settings.large / settings.rows:.2f} times the captions: x"
+            f"{large.seconds / build.seconds:.2f} the time, x{large.peak / build.peak:.2f} the "
+            f"memory, x{large.cpu / build.cpu:.2f} the CPU time"
+        )
+    print(f"\ncounting takes x{done['count'].seconds / done['bare'].seconds:.2f} of the bare query")
     _sizes(measure("sizes", tags, out, 1).more)
     _reader(measure("reader", tags, out, 1).more)
     _small(settings, out)
 
 
 def _row(name: str, measured: Measured) -> Measured:
-    print(
-        f"| {name:42} | {measured.seconds:7.2f} | {measured.cpu:7.2f} | {measured.peak:7.2f} |",
-        flush=True,
-    )
+    figures = (measured.seconds, measured.cpu, measured.peak)
+    print(f"| {name:42} | {' | '.join(f'{one:7.2f}' for one in figures)} |", flush=True)
     return measured
 
 
@@ -158,63 +160,37 @@ def _sizes(found: dict) -> None:
 
 
 def _reader(found: dict) -> None:
-    print(f"\nreader of {found['images']:,} images")
     print(
-        f"  first opening  {found['first']:8.2f} s, peak of private memory {found['building']:.0f} MB"
-    )
-    print(f"  later openings {found['later'] * 1000:8.1f} ms")
-    print(f"  one key at a time {found['single']:12,.0f} look-ups/s")
-    print(f"  batches of 1024   {found['batched']:12,.0f} look-ups/s")
-    print(
+        f"\nreader of {found['images']:,} images\n"
+        f"  first opening  {found['first']:8.2f} s, peak of private memory {found['building']:.0f} MB\n"
+        f"  later openings {found['later'] * 1000:8.1f} ms\n"
+        f"  one key at a time {found['single']:12,.0f} look-ups/s\n"
+        f"  batches of 1024   {found['batched']:12,.0f} look-ups/s\n"
         f"  private memory {found['anonymous']:8.0f} MB; mapped and shared {found['mapped']:.0f} MB"
     )
 
 
 def _small(settings: Settings, out: Path) -> None:
-    tags = settings.tags(settings.small)
+    tags, sides = settings.tags(settings.small), ("ours", "python", "pandas")
     print(f"\n{settings.small:,} captions\n")
-    print(
-        "| tags to                     | ours    | Python  | pandas  | Python/ours | pandas/ours |"
-    )
-    print(
-        "|-----------------------------|--------:|--------:|--------:|------------:|------------:|"
-    )
     # In turns, so that a busy moment of the machine falls on all three.
     rounds = [
-        {who: measure(who, tags, out, 1) for who in ("ours", "python", "pandas")}
-        for _ in range(settings.repeats)
+        {who: measure(who, tags, out, 1).more for who in sides} for _ in range(settings.repeats)
     ]
+    rows = [("tags to", *sides, "Python/ours", "pandas/ours")]
     for name, step in (("vocabulary and labels", "labels"), ("... written to a file", "written")):
-        ours, python, pandas = (
-            statistics.median(each[who].more[step] for each in rounds)
-            for who in ("ours", "python", "pandas")
-        )
-        print(
-            f"| {name:27} | {ours:5.2f} s | {python:5.2f} s | {pandas:5.2f} s "
-            f"| {python / ours:10.1f}x | {pandas / ours:10.1f}x |"
-        )
-    digests = {who: rounds[0][who].more["digest"] for who in rounds[0]}
-    print(
-        "all three give the same labels"
-        if len(set(digests.values())) == 1
-        else f"DIFFER: {digests}"
-    )
+        seconds = [statistics.median(each[who][step] for each in rounds) for who in sides]
+        ratios = (f"{one / seconds[0]:.1f}x" for one in seconds[1:])
+        rows.append((name, *(f"{one:.2f} s" for one in seconds), *ratios))
+    print(table(rows))
+    digests = {who: rounds[0][who]["digest"] for who in sides}
+    same = len(set(digests.values())) == 1
+    print("all three give the same labels" if same else f"DIFFER: {digests}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    defaults = Settings()
-    for name in ("rows", "large", "small", "distinct", "shard_rows", "repeats"):
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name)
-        )
-    parser.add_argument("--folder", default=defaults.folder)
-    try:
-        run(Settings(**vars(parser.parse_args(arguments))))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Returns the exit code, as `run_command`."""
+    return run_command(__doc__, Settings, run, arguments, stopped="stopped")
 
 
 if __name__ == "__main__":

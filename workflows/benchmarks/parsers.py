@@ -1,9 +1,9 @@
-"""How much the NLTK, spaCy and Tag2Text parsers cost on top of the libraries they stand on.
+"""What the NLTK, spaCy and Tag2Text parsers cost on top of the libraries that they call.
 
     NLTK_DATA=... python workflows/benchmarks/parsers.py --captions cc3m.tsv --tag-list tags.txt
 
-One process. Each parser and its reference take turns on the same captions, and the
-medians over the rounds are shown:
+One process. Each parser and its reference take turns on the same captions; the medians over the rounds
+are shown:
 
     nltk      the bare tokenizer and tagger
     spacy     a bare `nlp.pipe` with the same components and the same batches
@@ -14,7 +14,6 @@ The cold start is that of a fresh interpreter: import, build, and the first capt
 
 from __future__ import annotations
 
-import argparse
 import pickle
 import statistics
 import subprocess
@@ -28,8 +27,14 @@ if __name__ == "__main__":
     # The repository, not this folder, so that nothing here hides a library.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from parsing.errors import UserError
+from common.errors import UserError
+from common.flags import setting
+from parsing.baselines.nltk_parser import NltkConfig
+from parsing.baselines.spacy_parser import SpacyConfig
+from parsing.baselines.tag2text_parser import Tag2TextConfig
 from parsing.parser import Parser, ParserConfig
+from workflows.benchmarks.measuring import table, take_turns
+from workflows.command import at_least, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,21 +43,22 @@ ROOT = Path(__file__).resolve().parents[2]
 class Settings:
     """What is measured.
 
-    Attributes:
-        captions: a TSV of `url<TAB>caption`, or a text file with a caption per line.
-        tag_list: for tag2text; without one it is left out.
-        limit: captions per round.
-        rounds: how often each side is measured.
+    Raises:
+        UserError: a number below 1.
     """
 
-    captions: str
-    tag_list: str | None = None
-    limit: int = 4000
-    rounds: int = 7
+    captions: str = setting(
+        "", "a TSV url<TAB>caption, or a text file with a caption a line", required=True,
+        metavar="FILE",
+    )  # fmt: skip
+    tag_list: str | None = setting(
+        None, "of tag2text, which is left out without one", metavar="FILE"
+    )
+    limit: int = setting(4000, "captions of a round", metavar="N")
+    rounds: int = setting(7, "how often each side is measured", metavar="N")
 
     def __post_init__(self) -> None:
-        if self.limit < 1 or self.rounds < 1:
-            raise UserError("--limit and --rounds must be at least 1")
+        at_least(self, limit=1, rounds=1)
 
     def read(self) -> list[str]:
         """The captions.
@@ -70,10 +76,6 @@ class Settings:
         return captions
 
     def configs(self) -> list[ParserConfig]:
-        from parsing.nltk_parser import NltkConfig
-        from parsing.spacy_parser import SpacyConfig
-        from parsing.tag2text_parser import Tag2TextConfig
-
         configs: list[ParserConfig] = [NltkConfig(), SpacyConfig()]
         if self.tag_list is not None:
             configs.append(Tag2TextConfig(self.tag_list))
@@ -82,29 +84,14 @@ class Settings:
         return configs
 
 
-def reference(name: str, parser: Parser) -> Callable[[Sequence[str]], object]:
-    """What the parser's library does with captions when left to itself."""
+def reference(name: str, parser: Parser, captions: Sequence[str]) -> Callable[[], object]:
+    """What the parser's library does with the captions, without the parser."""
     if name == "nltk":
         tokenize, tag = parser.tokenize, parser.tagger.tag
-        return lambda captions: [tag(tokenize(caption)) for caption in captions]
+        return lambda: [tag(tokenize(caption)) for caption in captions]
     if name == "spacy":
-        return lambda captions: list(parser.pipeline.pipe(captions, batch_size=parser.batch))
-    return lambda captions: [caption.split() for caption in captions]
-
-
-def compare(name: str, parser: Parser, captions: Sequence[str], rounds: int) -> tuple[float, float]:
-    """Median captions per second of (the parser, its reference), measured in turns."""
-    sides = (parser.parse, reference(name, parser))
-    taken: tuple[list[float], list[float]] = ([], [])
-    for side in sides:
-        side(captions[:256])
-    for number in range(rounds):
-        for place in (0, 1) if number % 2 else (1, 0):
-            began = time.perf_counter()
-            sides[place](captions)
-            taken[place].append(time.perf_counter() - began)
-    ours, theirs = (len(captions) / statistics.median(times) for times in taken)
-    return ours, theirs
+        return lambda: list(parser.pipeline.pipe(captions, batch_size=parser.batch))
+    return lambda: [caption.split() for caption in captions]
 
 
 def cold_start(config: ParserConfig, rounds: int = 3) -> float:
@@ -126,35 +113,25 @@ def cold_start(config: ParserConfig, rounds: int = 3) -> float:
 def measure(settings: Settings) -> str:
     """The table, one line per parser."""
     captions = settings.read()
-    configs = settings.configs()
-    lines = [f"{'parser':<10}{'captions/s':>12}{'reference':>12}{'ratio':>8}{'cold start':>12}"]
-    for config in configs:
+    rows = [("parser", "captions/s", "reference", "ratio", "cold start")]
+    for config in settings.configs():
         parser = config.build()
-        ours, theirs = compare(config.name, parser, captions, settings.rounds)
+        sides = {
+            "ours": lambda parser=parser: parser.parse(captions),
+            "theirs": reference(config.name, parser, captions),
+        }
+        seconds = take_turns(sides, settings.rounds)
         parser.close()
-        lines.append(
-            f"{config.name:<10}{ours:>12,.0f}{theirs:>12,.0f}{ours / theirs:>8.2f}"
-            f"{cold_start(config):>10.1f} s"
-        )
-    lines.append(f"{len(captions):,} captions, medians of {settings.rounds} rounds, one process")
-    return "\n".join(lines)
+        ours, theirs = (len(captions) / one for one in seconds.values())
+        cells = f"{ours:,.0f}", f"{theirs:,.0f}", f"{ours / theirs:.2f}"
+        rows.append((config.name, *cells, f"{cold_start(config):.1f} s"))
+    about = f"{len(captions):,} captions, medians of {settings.rounds} rounds, one process"
+    return f"{table(rows)}\n{about}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--captions", required=True, metavar="FILE")
-    parser.add_argument("--tag-list", metavar="FILE", help="for tag2text: one tag per line")
-    parser.add_argument("--limit", type=int, default=Settings.limit, metavar="N")
-    parser.add_argument("--rounds", type=int, default=Settings.rounds, metavar="N")
-    try:
-        print(measure(Settings(**vars(parser.parse_args(arguments)))))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Returns the exit code, as `run_command`."""
+    return run_command(__doc__, Settings, measure, arguments, stopped="stopped")
 
 
 if __name__ == "__main__":

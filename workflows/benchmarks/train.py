@@ -1,9 +1,9 @@
 """What the trainer costs beside what it cannot do without, measured side by side in one run.
 
     python workflows/benchmarks/train.py                  # all; about ten minutes on two cores
-    python workflows/benchmarks/train.py loss loader overhead ranks
+    python workflows/benchmarks/train.py --parts loss,loader,overhead,ranks
 
-Images are drawn, weights are random: neither changes what a step costs.
+Images are drawn and weights are random: neither changes what a step costs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import io
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -32,84 +34,101 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from common.errors import UserError
+from common.flags import setting
+from common.storage import Folder
 from labels.label_file import LABELS, LabelWriter
 from labels.reader import Labels
 from labels.vocabulary import OBJECT, Vocabulary
-from parsing.storage import Folder
 from training.augment import Augmentation, random_box
 from training.data import LabelledImages, MicroBatches, Order, join, make_loader
 from training.images import find_images, open_index
 from training.losses import TagLoss
-from training.settings import Settings
-from training.tag_scores import Positives
+from training.settings import Settings as TrainSettings
+from training.chunked_losses import Positives
 from training.trainer import WORK, Trainer
+from workflows.benchmarks.measuring import MIB, photo, resident, table, take_turns
+from workflows.command import at_least, comma_list, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH, TAGS, POSITIVES, WIDTH = 512, 20_000, 5, 512
 WORKERS = 2
 Row = tuple[str, str, str, str]  # what, ours, the reference's, ours by the reference's
-MIB = 1 << 20
+PARTS = ("loss", "loader", "overhead", "ranks")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured.
+
+    Raises:
+        UserError: an unknown part, or fewer than one repeat.
+    """
+
+    parts: tuple[str, ...] = comma_list(PARTS, "what is measured", metavar="P,P,...")
+    repeats: int = setting(7, "of each measurement, of which the medians are shown", metavar="N")
+    one_loss: str | None = setting(None, argparse.SUPPRESS, choices=("ours", "dense"))
+
+    def __post_init__(self) -> None:
+        at_least(self, repeats=1)
+        if unknown := sorted(set(self.parts) - set(PARTS)):
+            raise UserError(f"--parts takes {', '.join(PARTS)}, not '{unknown[0]}'")
+
+
+def measure(settings: Settings) -> str:
+    """The table; of a process that `loss` starts, the peak of its memory in bytes."""
+    if settings.one_loss:
+        return str(peak_memory(LOSSES[settings.one_loss]))
+    parts = {"loss": loss, "loader": loader, "overhead": overhead, "ranks": ranks}
+    rows: list[Row] = [("", "ours", "reference", "ratio")]
+    for name in settings.parts:
+        rows += parts[name](settings.repeats)
+    return table(rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parts = {"loss": loss, "loader": loader, "overhead": overhead, "ranks": ranks}
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("parts", nargs="*", metavar="|".join(parts))
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--one-loss", choices=LOSSES, help=argparse.SUPPRESS)
-    flags = parser.parse_args(arguments)
-    if flags.one_loss:
-        print(peak_memory(LOSSES[flags.one_loss]))
-        return 0
-    if unknown := set(flags.parts) - set(parts):
-        parser.error(f"no part is called {', '.join(sorted(unknown))}")
-    rows: list[Row] = [("", "ours", "reference", "ratio")]
-    for name in flags.parts or parts:
-        rows += parts[name](flags.repeats)
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    for row in rows:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
-    return 0
+    """Returns the exit code, as `run_command`."""
+    return run_command(__doc__, Settings, measure, arguments, stopped="stopped")
 
 
 def loss(repeats: int) -> list[Row]:
-    """Forward and backward of Eq. 4. Steps of both take turns; memory is that of processes of its own.
+    """Forward and backward of Eq. 4. Steps of both take turns; memory is that of processes of their own.
 
-    On a machine that others use too, threads that wait for each other make both times the same. So
-    there is the processor time of one thread as well, which nobody else's work is part of.
+    Where others use the machine too, threads wait for each other and the wall clock of both sides becomes
+    the same. So the processor time of one thread is measured as well, which no other work adds to.
     """
     inputs = loss_inputs()
-    steps = {name: make(*inputs) for name, make in LOSSES.items()}
-    medians = {}
-    for threads, clock in ((WORKERS, time.perf_counter), (1, time.process_time)):
-        torch.set_num_threads(threads)
-        seconds: dict[str, list[float]] = {name: [] for name in LOSSES}
-        for turn in range(repeats + 1):
-            for name, step in steps.items():
-                inputs[0].grad = None
-                start = clock()
-                step()
-                if turn:  # the first one warms up
-                    seconds[name].append(clock() - start)
-        medians[threads] = {name: statistics.median(taken) for name, taken in seconds.items()}
-    memory = {}
-    for name in LOSSES:
-        command = [sys.executable, __file__, "--one-loss", name]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
-        memory[name] = int(done.stdout) / MIB
+    steps = {name: _fresh(make(*inputs), inputs[0]) for name, make in LOSSES.items()}
     what = f"loss step, {BATCH} images, {TAGS:,} tags"
     rows = []
-    for threads, of in ((WORKERS, "wall clock"), (1, "processor time")):
-        ours, dense = (medians[threads][name] * 1e3 for name in ("ours", "dense"))
+    for threads, of, clock in (
+        (WORKERS, "wall clock", time.perf_counter),
+        (1, "processor time", time.process_time),
+    ):
+        torch.set_num_threads(threads)
+        seconds = take_turns(steps, repeats, clock)
         title = f"{what}: ms, {of}, {threads} thread{'s' * (threads > 1)}"
-        rows.append((title, f"{ours:.0f}", f"{dense:.0f} (dense labels)", f"{ours / dense:.2f}"))
-    ours, dense = memory["ours"], memory["dense"]
-    title = f"{what}: peak MiB"
-    return [*rows, (title, f"{ours:.0f}", f"{dense:.0f} (dense labels)", f"{ours / dense:.2f}")]
+        rows.append(_beside_dense(title, *(seconds[name] * 1e3 for name in ("ours", "dense"))))
+    memory = []
+    for name in ("ours", "dense"):
+        command = [sys.executable, __file__, "--one-loss", name]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+        memory.append(int(done.stdout) / MIB)
+    return [*rows, _beside_dense(f"{what}: peak MiB", *memory)]
+
+
+def _fresh(step: Callable[[], None], images: torch.Tensor) -> Callable[[], None]:
+    """A step without the gradient of the step before it."""
+
+    def run() -> None:
+        images.grad = None
+        step()
+
+    return run
+
+
+def _beside_dense(title: str, ours: float, dense: float) -> Row:
+    return title, f"{ours:.0f}", f"{dense:.0f} (dense labels)", f"{ours / dense:.2f}"
 
 
 def loss_inputs():
@@ -145,27 +164,19 @@ LOSSES = {"ours": our_step, "dense": dense_step}
 
 
 def peak_memory(make: Callable) -> int:
-    """The most bytes that a step needs above what was there before it."""
+    """The most bytes that a step needs above those that were in use before it."""
     step = make(*loss_inputs())
     before = resident("VmRSS")
     step()
     return resident("VmHWM") - before
 
 
-def resident(field: str) -> int:
-    """Bytes of this process's memory now (VmRSS) or at its peak (VmHWM)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise KeyError(field)
-
-
 def loader(repeats: int) -> list[Row]:
-    """Images a second, against processes that do nothing but decode, crop and resize, with no batch,
-    label, caption or shard: as anyone does it with Pillow, and by the loader's own `Augmentation`.
+    """Images a second, beside processes that only decode, crop and resize, without batches, labels,
+    captions or shards: as it is usually done with Pillow, and by the loader's own `Augmentation`.
 
-    By the wall clock, and by the processor time of all processes together, which nobody else's work on
-    the machine is part of.
+    By the wall clock, and by the processor time of all processes together, which no other work on the
+    machine adds to.
     """
     rows = []
     for size, count in (((500, 375), 3_200), ((1600, 1200), 800)):
@@ -207,22 +218,9 @@ def make_world(folder: Path, size: tuple[int, int], count: int):
     return data, [files[i % 20] for i in range(count)]
 
 
-def photo(seed: int, size: tuple[int, int]) -> bytes:
-    """A JPEG with detail at every scale, as photographs have it."""
-    draw = np.random.default_rng(seed)
-    image = np.zeros((size[1], size[0], 3))
-    for scale in (2, 8, 32, 128):
-        noise = draw.normal(0, 12 * scale**0.5, (size[1] // scale + 2, size[0] // scale + 2, 3))
-        coarse = Image.fromarray(np.clip(noise + 128, 0, 255).astype(np.uint8))
-        image += np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)) - 128.0
-    sink = io.BytesIO()
-    Image.fromarray(np.clip(image + 128, 0, 255).astype(np.uint8)).save(sink, "JPEG", quality=87)
-    return sink.getvalue()
-
-
 def write_labels(path: Path, images: int, tags: int = TAGS) -> Labels:
     """Labels of web-like captions: ten words, five tags."""
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     words = [
         f"{a}{b}" for a in ("lake", "moon", "bird", "tree") for b in ("side", "light", "house")
     ]
@@ -232,8 +230,8 @@ def write_labels(path: Path, images: int, tags: int = TAGS) -> Labels:
     rows = [
         {
             "key": f"{i:08d}",
-            "caption": " ".join(draw.choice(words, 10)),
-            "tag_ids": sorted(draw.choice(tags, POSITIVES, replace=False).tolist()),
+            "caption": " ".join(rng.choice(words, 10)),
+            "tag_ids": sorted(rng.choice(tags, POSITIVES, replace=False).tolist()),
         }
         for i in range(images)
     ]
@@ -244,8 +242,9 @@ def write_labels(path: Path, images: int, tags: int = TAGS) -> Labels:
 
 def rate_of_loader(data: LabelledImages, count: int) -> tuple[float, float]:
     """Images per second from the first batch on (starting processes is no part of it), and per
-    processor second."""
-    size, first = 200, 2 * WORKERS  # batches that are prefetched while nobody looks
+    processor second.
+    """
+    size, first = 200, 2 * WORKERS  # batches that are prefetched before the clock starts
     batches = MicroBatches(Order(len(data), None, 0), size, size, 0, count // size + first)
     before = processor_seconds()
     iterator = iter(make_loader(data, batches, WORKERS, pin=False))
@@ -278,22 +277,20 @@ def processor_seconds() -> float:
 
 
 def crop_all(crop: Callable, files: list[bytes]) -> int:
-    import random
-
-    draw = random.Random(0)
-    return sum(crop(data, draw).shape[0] for data in files)
+    rng = random.Random(0)
+    return sum(crop(data, rng).shape[0] for data in files)
 
 
-def crop_by_pillow(data: bytes, draw) -> np.ndarray:
+def crop_by_pillow(data: bytes, rng) -> np.ndarray:
     """The same random resized crop as it is usually written."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
-    left, top, wide, high = random_box(*image.size, 0.08, draw)
+    left, top, wide, high = random_box(*image.size, 0.08, rng)
     cut = image.crop((left, top, left + wide, top + high))
     return np.asarray(cut.resize((224, 224), Image.Resampling.BICUBIC))
 
 
-def crop_by_us(data: bytes, draw) -> np.ndarray:
-    return Augmentation(224)(data, draw.getrandbits(64))
+def crop_by_us(data: bytes, rng) -> np.ndarray:
+    return Augmentation(224)(data, rng.getrandbits(64))
 
 
 def overhead(repeats: int) -> list[Row]:
@@ -317,7 +314,7 @@ def overhead(repeats: int) -> list[Row]:
     return [("trainer, ViT-B/16, batch 8", step, "overhead", f"{statistics.median(shares):.1%}")]
 
 
-def run_settings(folder: Path, steps: int, model: str, batch: int, **more: object) -> Settings:
+def run_settings(folder: Path, steps: int, model: str, batch: int, **more: object) -> TrainSettings:
     """A run on drawn images; a model named `tiny` or a random one of open_clip."""
     import open_clip
     from safetensors.torch import save_file
@@ -334,7 +331,7 @@ def run_settings(folder: Path, steps: int, model: str, batch: int, **more: objec
     torch.manual_seed(0)
     built = open_clip.model.CLIP(**config)
     save_file(built.state_dict(), saved / "open_clip_model.safetensors")
-    return Settings(
+    return TrainSettings(
         labels=str(folder / "x.parquet"),
         images=str(images),
         model=str(saved),
@@ -361,29 +358,26 @@ def ranks(repeats: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         settings = run_settings(folder, steps, "tiny", 32)
+        command = ["training/train.py", "--workers", "1", "--log-every", "1", "--lr", "0.1"]
+        for field in ("labels", "images", "model", "runs", "cache", "batch_size", "steps"):
+            command += [f"--{field.replace('_', '-')}", str(getattr(settings, field))]
+        two = ["-m", "torch.distributed.run", "--nproc-per-node=2"]
         curves = []
-        for world, start in ((1, [sys.executable]), (2, torchrun(2))):
-            flags = {
-                "labels": settings.labels, "images": settings.images, "model": settings.model,
-                "runs": settings.runs, "cache": settings.cache, "name": f"by-{world}",
-                "batch-size": 32, "steps": steps, "workers": 1, "log-every": 1, "lr": 0.1,
-            }  # fmt: skip
-            command = [*start, "training/train.py"]
-            for flag, value in flags.items():
-                command += [f"--{flag}", str(value)]
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
-            subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env=environment)
-            lines = (folder / "runs" / f"by-{world}" / "metrics.jsonl").read_text().splitlines()
+        for run, start in (("one", []), ("two", two)):
+            subprocess.run(
+                [sys.executable, *start, *command, "--name", run],
+                check=True,
+                capture_output=True,
+                cwd=ROOT,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
+            lines = (folder / "runs" / run / "metrics.jsonl").read_text().splitlines()
             curves.append([json.loads(line)["loss"] for line in lines])
     worst = max(abs(a - b) / abs(a) for a, b in zip(*curves, strict=True))
     last = [f"{curve[-1]:.6f}" for curve in curves]
     return [
         (f"loss after {steps} steps, 2 ranks", last[1], f"{last[0]} (1 rank)", f"off {worst:.1e}")
     ]
-
-
-def torchrun(processes: int) -> list[str]:
-    return [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Generated tags of any size, laid out as a finished run: for benchmarks, where no parser has the time.
+"""Generated tags of any size, laid out as a finished run: for benchmarks, where parsing would take days.
 
 Tags follow Zipf's law over made-up words; every tenth image repeats the caption of an earlier one.
 """
@@ -13,26 +13,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from parsing.captions import INDEX
+from parsing.source.captions import INDEX
 from parsing.tags import TAGS
+from workflows.zipf import Zipf, made_up_words
 
 OBJECTS, ATTRIBUTES = 3.2, 1.5  # on average, before repetitions in a caption are dropped
 REPEATED = 0.1
 INDEX_ROWS = 1_000_000
-_SYLLABLES = [c + v for c in "bcdfghklmnprst" for v in "aeiou"]
+_CONSONANTS, _SYLLABLES = "bcdfghklmnprst", 4
+MOST_WORDS = (len(_CONSONANTS) * 5) ** _SYLLABLES
 
 
 def write_run(folder: Path, rows: int, distinct: int, shard_rows: int, seed: int = 0) -> None:
     """Writes `rows` captions, about 4.6 tags each, and 1 / (1 - `REPEATED`) images a caption."""
     for name in ("index", "captions"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    words = pa.array(_words(distinct, seed))
-    weights = 1 / np.arange(1, distinct + 1)
-    cdf = np.cumsum(weights / weights.sum())
+    words, zipf = pa.array(_words(distinct, seed)), Zipf(distinct)
     shards = -(-rows // shard_rows)
     for shard in range(shards):
         first = shard * shard_rows
-        table = _shard(words, cdf, first, min(shard_rows, rows - first), [seed, shard])
+        rng = np.random.default_rng([seed, shard])
+        table = _shard(words, zipf, first, min(shard_rows, rows - first), rng)
         pq.write_table(table, folder / f"part-{shard:06d}.parquet", compression="zstd")
         (folder / f"part-{shard:06d}.json").write_text("{}\n")
     images = _write_index(folder / "index", rows, seed)
@@ -42,19 +43,19 @@ def write_run(folder: Path, rows: int, distinct: int, shard_rows: int, seed: int
 
 
 def _words(count: int, seed: int) -> list[str]:
-    base = len(_SYLLABLES)
-    words = []
-    for number in np.random.default_rng(seed).permutation(base**4)[:count].tolist():
-        parts = [_SYLLABLES[number // base**place % base] for place in range(4)]
-        parts.insert(2, " " if number % 3 == 0 else "")  # every third is a tag of two words
-        words.append("".join(parts))
-    return words
+    """Every third is a tag of two words."""
+    found = made_up_words(count, _CONSONANTS, _SYLLABLES, seed)
+    return [
+        "".join(parts[:2]) + " " * (number % 3 == 0) + "".join(parts[2:])
+        for number, parts in enumerate(found)
+    ]
 
 
-def _shard(words: pa.Array, cdf: np.ndarray, first: int, rows: int, seed: list[int]) -> pa.Table:
-    rng = np.random.default_rng(seed)
+def _shard(
+    words: pa.Array, zipf: Zipf, first: int, rows: int, rng: np.random.Generator
+) -> pa.Table:
     owner = np.repeat(np.arange(rows), rng.poisson(OBJECTS, rows))
-    tags = np.searchsorted(cdf, rng.random(len(owner))).clip(0, len(words) - 1)
+    tags = zipf.draw(rng, len(owner))
     keep = np.sort(np.unique(owner * len(words) + tags, return_index=True)[1])
     owner, tags = owner[keep], tags[keep]
     objects = np.bincount(owner, minlength=rows)
@@ -62,7 +63,7 @@ def _shard(words: pa.Array, cdf: np.ndarray, first: int, rows: int, seed: list[i
     attributes = np.where(objects > 0, rng.poisson(ATTRIBUTES, rows), 0)
     attribute_ends = np.concatenate([[0], np.cumsum(attributes)]).astype(np.int32)
     of = np.repeat(np.arange(rows), attributes)
-    adjectives = np.searchsorted(cdf, rng.random(len(of))).clip(0, len(words) - 1)
+    adjectives = zipf.draw(rng, len(of))
     nouns = tags[object_ends[of] + rng.integers(0, 2**30, len(of)) % objects[of]]
     names = pa.ListArray.from_arrays(pa.array(object_ends), words.take(pa.array(tags)))
     pairs = pa.StructArray.from_arrays(

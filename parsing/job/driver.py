@@ -1,0 +1,37 @@
+"""A run: joins the cluster, opens the folder, parses what is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from parsing.job import cluster
+from parsing.job.run_folder import RunFolder
+from parsing.job.settings import RunSettings
+from parsing.parser import ParserConfig
+
+
+def run(settings: RunSettings, choose_parser: Callable[[], ParserConfig]) -> RunFolder:
+    """Parses captions until every one has a row; begins where an earlier run left off.
+
+    Args:
+        choose_parser: called once the cluster is there, because what it has decides the default.
+
+    Returns:
+        The run's folder, finished.
+
+    Raises:
+        UserError: something the user can mend; every committed shard stays.
+    """
+    began = time.time()
+    settings.source.files()  # a missing input is told before a cluster is started
+    with cluster.connected(settings.address):
+        config = choose_parser()
+        config.check()
+        folder = RunFolder(settings.output)
+        with folder.opened(config.fingerprint()):
+            # Ray reads its environment when it is imported: only now is it as it should be.
+            from parsing.job.shard_run import ShardRun
+
+            ShardRun(settings, config, folder, began).finish()
+    return folder

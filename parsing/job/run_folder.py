@@ -1,0 +1,134 @@
+"""One run's folder: what has been parsed, what is left, and what was run.
+
+    manifest.json            what was asked for, what it cost, and what came out
+    part-000000.parquet      the tags of one caption shard, schema `parsing.tags.TAGS`
+    part-000000.json         its stats; this file's presence commits the shard
+    captions/, index/        see `parsing.source.captions`
+
+A shard's tags are written first and its stats last, each aside and renamed, so that whatever is
+killed at whatever moment leaves a shard either committed or to be parsed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from common.errors import UserError
+from common.storage import Folder
+from parsing.source.captions import part_name
+from parsing.tags import TAGS
+
+MANIFEST = "manifest.json"
+_STATS = re.compile(r"part-(\d+)\.json")
+
+
+class RunFolder:
+    """The folder of one run; made where there is none.
+
+    Args:
+        url: local path or fsspec URL.
+    """
+
+    def __init__(self, url: str):
+        self.folder = Folder(url)
+        self.url = self.folder.url
+
+    @contextlib.contextmanager
+    def opened(self, fingerprint: dict[str, Any]) -> Iterator[None]:
+        """Holds the folder for this process and for this fingerprint.
+
+        Raises:
+            UserError: it belongs to another run, another process is writing to it, or it cannot
+                be written to.
+        """
+        self.folder.make()
+        with self.folder.lock():
+            for folder in (self.folder, self.folder.sub("captions"), self.folder.sub("index")):
+                folder.remove_leftovers()
+            self._check_fingerprint(fingerprint)
+            yield
+
+    def _check_fingerprint(self, wanted: dict[str, Any]) -> None:
+        wanted = json.loads(json.dumps(wanted))  # as it reads back
+        if not self.folder.exists(MANIFEST):
+            if self.folder.names(".parquet"):
+                raise UserError(f"{self.url} holds Parquet files but no run: give another --output")
+            self.folder.write_json(MANIFEST, {"fingerprint": wanted, "finished": False})
+            return
+        found = self.manifest().get("fingerprint", {})
+        differing = sorted(k for k in found | wanted if found.get(k) != wanted.get(k))
+        if differing:
+            raise UserError(
+                f"{self.url} belongs to a run with another {', '.join(differing)}: "
+                "give another --output, or the settings in its manifest.json"
+            )
+
+    def manifest(self) -> dict[str, Any]:
+        return self.folder.read_json(MANIFEST)
+
+    def finished_manifest(self) -> dict[str, Any]:
+        """The manifest of a run that is finished, its files opened and counted.
+
+        Raises:
+            UserError: there is no run, it isn't finished, or a file of it is missing, damaged or of
+                another schema.
+        """
+        if not self.folder.exists(MANIFEST):
+            raise UserError(f"{self.url} holds no run: it has no {MANIFEST}")
+        manifest = self.manifest()
+        missing = [key for key in ("fingerprint", "shards", "finished") if key not in manifest]
+        if missing:
+            raise UserError(f"{self.url} holds no run: its {MANIFEST} has no `{missing[0]}`")
+        if not manifest["finished"]:
+            raise UserError(f"the run in {self.url} is not finished: run its command again first")
+        for shard in range(manifest["shards"]):
+            self._check_shard(shard)
+        return manifest
+
+    def _check_shard(self, shard: int) -> None:
+        path = self.folder.path(part_name(shard))
+        try:
+            schema = pq.read_schema(pa.BufferReader(self.folder.read(part_name(shard))))
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"{path} cannot be read: {error}") from error
+        for field in TAGS:
+            place = schema.get_field_index(field.name)
+            if place < 0 or schema.field(place).type != field.type:
+                found = "is missing" if place < 0 else f"is {schema.field(place).type}"
+                raise UserError(f"{path} holds no tags: column `{field.name}` {found}")
+
+    def update_manifest(self, **entries: Any) -> None:
+        self.folder.write_json(MANIFEST, self.manifest() | entries)
+
+    def committed(self) -> dict[int, dict[str, Any]]:
+        """Stats of the committed shards by number."""
+        stats = {}
+        for name in self.folder.names(".json"):
+            if match := _STATS.fullmatch(name):
+                stats[int(match[1])] = self.folder.read_json(name)
+        return stats
+
+    def stats(self, shard: int) -> dict[str, Any]:
+        """Stats of one committed shard."""
+        return self.folder.read_json(part_name(shard, "json"))
+
+    def commit(self, shard: int, table: pa.Table, stats: dict[str, Any]) -> None:
+        """Writes a shard's tags, schema `TAGS`, then its stats.
+
+        Raises:
+            UserError: no room or no permission; the shard is not committed then.
+        """
+        self.folder.write_table(part_name(shard), table.cast(TAGS))
+        self.folder.write_json(part_name(shard, "json"), stats | {"committed": time.time()})
+
+    def read(self, shard: int, columns: list[str] | None = None) -> pa.Table:
+        """The tags of a committed shard, schema `TAGS`."""
+        return self.folder.read_table(part_name(shard), columns)

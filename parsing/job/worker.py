@@ -1,0 +1,104 @@
+"""The Ray actor: builds one parser, filters out captions that need none, counts."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from parsing.parser import Parser, ParserConfig
+from parsing.tags import EMPTY, FAILED, TOO_LONG, Parsed, count_statuses, tags_table
+
+MAX_CHARACTERS = 10_000  # a caption of more is a page; parsers may draw a closer line
+
+
+def screen(caption: str, problem: str | None) -> Parsed | None:
+    """The result for a caption that needs no parser, or None for one that does."""
+    if problem is not None:
+        return Parsed(status=FAILED, error=problem)
+    if len(caption) > MAX_CHARACTERS:
+        error = f"{len(caption):,} characters; at most {MAX_CHARACTERS:,} are parsed"
+        return Parsed(status=TOO_LONG, error=error)
+    if not any(map(str.isalpha, caption)):
+        return Parsed(status=EMPTY, error="no word in it")
+    return None
+
+
+def parse_table(parser: Parser, captions: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
+    """Tags and stats of captions.
+
+    Args:
+        captions: schema `parsing.source.captions.CAPTIONS`.
+
+    Returns:
+        The tags, schema `parsing.tags.TAGS`, in the same order, and counts: rows, rows by
+        status, tags, tokens, and seconds.
+    """
+    began = time.monotonic()
+    texts = captions["caption"].to_pylist()
+    results = [screen(*row) for row in zip(texts, captions["problem"].to_pylist(), strict=True)]
+    asked = [n for n, result in enumerate(results) if result is None]
+    for n, parsed in zip(asked, parser.parse([texts[n] for n in asked]), strict=True):
+        results[n] = parsed
+    table = tags_table(captions["caption_id"].to_pylist(), texts, results)
+    return table, _stats(results) | {"seconds": round(time.monotonic() - began, 3)}
+
+
+def _stats(results: Sequence[Parsed]) -> dict[str, Any]:
+    return {
+        "rows": len(results),
+        "statuses": count_statuses(results),
+        "objects": sum(len(r.objects) for r in results),
+        "attributes": sum(len(r.attributes) for r in results),
+        "prompt_tokens": sum(r.prompt_tokens for r in results),
+        "output_tokens": sum(r.output_tokens for r in results),
+        "dropped_tags": sum(r.dropped for r in results),
+    }
+
+
+class Worker:
+    """A Ray actor's class; its methods run in several threads at once.
+
+    Building the parser is a method of its own, not `__init__`: what a method raises arrives at
+    the driver as it was raised, with its sentence.
+    """
+
+    def __init__(self, config: ParserConfig):
+        self._config = config
+        self._parser: Parser | None = None
+        self._lock = threading.Lock()
+        self._rows = self._tokens = 0
+
+    def placed(self) -> dict[str, Any]:
+        """Host and process id; returns once Ray has placed the actor on a node."""
+        return {"host": socket.gethostname(), "pid": os.getpid()}
+
+    def start(self) -> float:
+        """Builds the parser; returns how many seconds it took."""
+        began = time.monotonic()
+        self._config.check()
+        self._parser = self._config.build()
+        return time.monotonic() - began
+
+    def parse(self, captions: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
+        """See `parse_table`."""
+        table, stats = parse_table(self._parser, captions)
+        with self._lock:
+            self._rows += stats["rows"]
+            self._tokens += stats["output_tokens"]
+        return table, stats | {"host": socket.gethostname()}
+
+    def progress(self) -> tuple[int, int]:
+        """Captions and output tokens finished so far."""
+        # A parser that takes minutes for a shard counts caption by caption.
+        tally = getattr(self._parser, "tally", None)
+        return tally() if tally else (self._rows, self._tokens)
+
+    def stop(self) -> None:
+        if self._parser is not None:
+            self._parser.close()

@@ -1,0 +1,263 @@
+"""The LLM parser: a prompt, an answer of a few tokens, greedy decoding, a tolerant reader.
+
+Section 3.1 of the TagAlign paper. What a model is asked stands in `prompts/`, or in the folder of a
+model that was trained for the task; `parsing.llm.answers` reads what it answers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.errors import UserError, reason
+from parsing.llm import student
+from parsing.llm.answers import read_answer
+from parsing.llm.constraint import words_regex
+from parsing.llm.engine import Completion, Engine, EngineSettings
+from parsing.llm.models import PRESETS, PROMPT, Model
+from parsing.llm.prompt import Prompt, PromptTokens, load_prompt
+from parsing.normalise import Normaliser
+from parsing.parser import Resources
+from parsing.source.cleaning import clean
+from parsing.tags import EMPTY, FAILED, TOO_LONG, Parsed
+from parsing.words import words
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+
+CONSTRAINTS = ("none", "words")
+_WARM_UP = "a brown dog on a wooden bench"  # its answer is thrown away
+
+
+@dataclass(frozen=True)
+class LLMConfig:
+    """All that an LLM parser needs to be built on any machine.
+
+    Attributes:
+        model: the LLM.
+        prompt: name of a prompt in `prompts/`, or path of a YAML file; None takes the one that the
+            model was trained with, else `default`.
+        constraint: "none" asks for no structured output; "words" holds an answer to its form and
+            to runs of the caption's words. None takes "none" for a model that was trained for the
+            task and "words" for any other.
+        max_caption_tokens: a longer caption gets the status `too_long`.
+        gpu: whether the engine runs on GPUs, `model.tensor_parallel` of them.
+        cpus: cores that one engine takes; None leaves that to the cluster: all of a node where
+            the engine computes on them, one where a GPU does.
+        batch: concurrent sequences of one engine (`max_num_seqs`).
+    """
+
+    model: Model = PRESETS[student.NAME]
+    prompt: str | None = None
+    constraint: str | None = None
+    max_caption_tokens: int = 256
+    gpu: bool = False
+    cpus: float | None = None
+    batch: int = 256
+    name: str = "llm"
+    concurrency: int = 2  # while one shard's last answers are written the next one's are begun
+
+    def __post_init__(self) -> None:
+        if self.max_caption_tokens < 1:
+            raise UserError(
+                f"--max-caption-tokens must be at least 1, not {self.max_caption_tokens}"
+            )
+        if self.constraint not in (None, *CONSTRAINTS):
+            known = ", ".join(CONSTRAINTS)
+            raise UserError(f"there is no constraint '{self.constraint}' (known: {known})")
+        if not self.gpu and self.model.tensor_parallel > 1:
+            raise UserError(
+                f"the model {self.model.source} is set to span {self.model.tensor_parallel} GPUs, and "
+                "there are none: add GPUs to the cluster, or give --tensor-parallel 1"
+            )
+
+    def check(self) -> None:
+        self.model.digest()
+        self.model.provenance()
+        self.load_prompt()
+
+    def load_prompt(self) -> Prompt:
+        """The prompt that `prompt` names.
+
+        Raises:
+            UserError: there is no such file, or it is no prompt.
+        """
+        if self.prompt is not None:
+            return load_prompt(self.prompt)
+        own = self.model.file(PROMPT)
+        return load_prompt("default" if own is None else str(own))
+
+    @property
+    def constrained(self) -> bool:
+        """Whether answers are held to the caption's words while they are written."""
+        if self.constraint is None:
+            return self.model.file(PROMPT) is None
+        return self.constraint == "words"
+
+    def fingerprint(self) -> dict[str, Any]:
+        """See `ParserConfig`; engine settings and hardware are no part of it."""
+        return {
+            "parser": self.name,
+            # A folder's name says nothing that its digest doesn't, and it may be moved.
+            "model": None if Path(self.model.source).is_dir() else self.model.source,
+            "revision": self.model.digest(),
+            "conversation": self.model.conversation,
+            "prompt": self.load_prompt().hash,
+            "constraint": "words" if self.constrained else "none",
+            "sampling": _sampling(0),
+            "max caption tokens": self.max_caption_tokens,
+            "normalisation": Normaliser().rules.digest,
+        }
+
+    def about(self) -> dict[str, Any]:
+        """See `ParserConfig`: the model's name and, of a student, what it was trained on."""
+        return {"model": self.model.source, "provenance": self.model.provenance()}
+
+    def resources(self) -> Resources:
+        cpus = 1 if self.cpus is None and self.gpu else self.cpus
+        return Resources(cpus=cpus, gpus=self.model.tensor_parallel if self.gpu else 0)
+
+    def tokens(self) -> PromptTokens:
+        """The prompt laid out for this model; loads its tokenizer but no weights.
+
+        Raises:
+            UserError: it has no tokenizer that can be loaded.
+        """
+        from transformers import AutoTokenizer
+
+        where = {
+            "pretrained_model_name_or_path": self.model.folder(),
+            "revision": self.model.revision,
+        }
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(**where)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"cannot load the tokenizer of {self.model.source}: {reason(error)}"
+            ) from error
+        return PromptTokens(self.load_prompt(), tokenizer, self.model.conversation)
+
+    def settings(self, prefix_tokens: int) -> EngineSettings:
+        """Engine settings with room for the prompt, the longest caption and its answer."""
+        context = (
+            prefix_tokens
+            + 64
+            + self.max_caption_tokens
+            + max_answer_tokens(self.max_caption_tokens)
+        )
+        return EngineSettings(
+            tensor_parallel=self.model.tensor_parallel,
+            context=-(-context // 32) * 32,
+            batch=self.batch,
+            prefix_tokens=prefix_tokens,
+            gpus=self.model.tensor_parallel if self.gpu else 0,
+        )
+
+    def build(self) -> LLMParser:
+        return LLMParser(self)
+
+
+class Requests:
+    """What an engine is asked for a caption."""
+
+    def __init__(self, config: LLMConfig):
+        self.tokens = config.tokens()
+        self.form = self.tokens.prompt.form
+        self._limit = config.max_caption_tokens
+        self._constrained = config.constrained
+
+    def request(self, caption: str) -> Parsed | tuple[list[int], SamplingParams]:
+        """Token ids and sampling parameters; or the caption's result where nothing is asked."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        prompt = self.tokens.render(caption)
+        size = len(prompt) - len(self.tokens.prefix)
+        if size > self._limit:
+            error = f"{size} tokens; at most {self._limit} are parsed"
+            return Parsed(status=TOO_LONG, error=error)
+        if not words(caption):
+            return Parsed(status=EMPTY, error="no word in it")
+        params = SamplingParams(
+            **_sampling(size),
+            stop=self.tokens.stop,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        if self._constrained:
+            expression = words_regex(clean(caption), self.form)
+            params.structured_outputs = StructuredOutputsParams(regex=expression)
+        return prompt, params
+
+
+class LLMParser:
+    """See the module. Several threads may call `parse` at once."""
+
+    def __init__(self, config: LLMConfig):
+        self._requests = Requests(config)
+        self._normaliser = Normaliser()
+        self._lock = threading.Lock()
+        prefix = len(self._requests.tokens.prefix)
+        self._engine = Engine(config.model.folder(), config.model.revision, config.settings(prefix))
+        # One prompt goes ahead, so that the shared prefix is in the cache before the flood comes.
+        self._finished = self._output_tokens = 0
+        self.parse([_WARM_UP])
+        self._finished = self._output_tokens = 0
+
+    def parse(self, captions: Sequence[str]) -> list[Parsed]:
+        results: list[Parsed | None] = []
+        asked, prompts, params = [], [], []
+        for number, caption in enumerate(captions):
+            request = self._requests.request(caption)
+            results.append(request if isinstance(request, Parsed) else None)
+            if results[-1] is None:
+                asked.append(number)
+                prompts.append(request[0])
+                params.append(request[1])
+        answers = self._engine.answer(prompts, params, self._count)
+        for number, prompt, answer in zip(asked, prompts, answers, strict=True):
+            results[number] = self._read(captions[number], len(prompt), answer)
+        return results
+
+    def tally(self) -> tuple[int, int]:
+        """Captions answered and output tokens so far."""
+        return self._finished, self._output_tokens
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def _count(self, answer: Completion) -> None:
+        with self._lock:
+            self._finished += 1
+            self._output_tokens += answer.tokens
+
+    def _read(self, caption: str, prompt_tokens: int, completion: Completion) -> Parsed:
+        cost = {"prompt_tokens": prompt_tokens, "output_tokens": completion.tokens}
+        if completion.error is not None:
+            return Parsed(status=FAILED, error=completion.error, **cost)
+        answer = read_answer(
+            completion.text,
+            clean(caption),
+            self._requests.form,
+            completion.complete,
+            self._normaliser.singular,
+        )
+        cut = (
+            None if completion.complete else f"the answer was cut off at {completion.tokens} tokens"
+        )
+        objects, attributes = self._normaliser.tags(caption, answer.objects, answer.attributes)
+        return Parsed(
+            objects, attributes, error=cut, raw=completion.text, dropped=answer.dropped, **cost
+        )
+
+
+def max_answer_tokens(caption_tokens: int) -> int:
+    """The longest answer, in tokens, to a caption of so many: its words, each with one mark."""
+    return 2 * caption_tokens + 16
+
+
+def _sampling(caption_tokens: int) -> dict[str, Any]:
+    """Greedy decoding, keyword arguments of vLLM's `SamplingParams`."""
+    return {"temperature": 0.0, "max_tokens": max_answer_tokens(caption_tokens)}

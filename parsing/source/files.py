@@ -1,0 +1,121 @@
+"""Input files: found by path, glob, folder or URL, told apart by their names, and opened."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import fsspec
+import pyarrow as pa
+
+from common.errors import UserError, reason
+
+FORMATS = {
+    "tsv": (".tsv", ".txt"),
+    "parquet": (".parquet", ".pq"),
+    "jsonl": (".jsonl", ".ndjson"),
+    "webdataset": (".tar",),
+}
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
+_BY_ARROW = {".zst": "zstd", ".lz4": "lz4"}  # fsspec would need another package for these
+
+
+def find_files(path: str, format: str | None = None) -> list[str]:
+    """The files that a local path, a glob, a folder or an fsspec URL stands for, sorted.
+
+    A folder gives the files directly inside whose names tell a format; `.txt` is no such name,
+    because a read-me beside the captions has it too.
+
+    Args:
+        format: one of `FORMATS`; None goes by the files' names.
+
+    Raises:
+        UserError: nothing there, no access, a file whose name tells no format, or a folder that
+            holds more than one format.
+    """
+    try:
+        fs, root = fsspec.core.url_to_fs(path)
+        has_magic = any(c in root for c in "*?[") and not fs.exists(root)
+        if has_magic:
+            found = _only_files(fs.glob(root, detail=True).values())
+            if not _name(root).startswith("."):  # as in a shell
+                found = [name for name in found if not _name(name).startswith(".")]
+        elif fs.isdir(root):
+            found = _captions_in(_only_files(fs.ls(root, detail=True)), path, format)
+        elif fs.exists(root):
+            found = [root]
+        else:
+            found = []
+    except UserError:
+        raise
+    except Exception as error:  # each file system and its network raise their own
+        raise UserError(f"cannot reach {path}: {reason(error)}") from error
+    if not found:
+        what = "no file matches" if has_magic else "there are no captions at"
+        raise UserError(f"{what} {path}")
+    for name in found:
+        if format is None and format_of(name) is None:
+            raise UserError(
+                f"cannot tell the format of {name} from its name: give --format "
+                f"({', '.join(FORMATS)})"
+            )
+    if "://" not in path:
+        return found
+    # A chain such as `tar://x.tsv::s3://bucket/y.tar` names one file and cannot be put together again.
+    return [path] if found == [root] else [fs.unstrip_protocol(name) for name in found]
+
+
+def format_of(path: str) -> str | None:
+    """The format that a file's name tells, of `FORMATS`; None where it tells none."""
+    name = _plain_name(path)
+    for ending in COMPRESSED:
+        name = name.removesuffix(ending)
+    return next((format for format, endings in FORMATS.items() if name.endswith(endings)), None)
+
+
+def file_size(path: str) -> int | None:
+    """Bytes of a file, None where its file system does not tell."""
+    fs, root = fsspec.core.url_to_fs(path)
+    return fs.info(root).get("size")
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
+    """Opens a file for reading, unpacked where its name ends in one of `COMPRESSED`."""
+    ending = "." + _plain_name(path).rpartition(".")[2]
+    codec = _BY_ARROW.get(ending)
+    packing = None
+    if ending in COMPRESSED and codec is None:
+        packing = fsspec.utils.infer_compression(f"x{ending}")
+    with fsspec.open(path, "rb", compression=packing) as file:
+        yield io.BufferedReader(pa.CompressedInputStream(file, codec)) if codec else file
+
+
+def _only_files(infos) -> list[str]:
+    return sorted(str(info["name"]) for info in infos if info["type"] != "directory")
+
+
+def _captions_in(names: list[str], path: str, format: str | None) -> list[str]:
+    visible = [name for name in names if not _name(name).startswith((".", "_"))]
+    if format is not None:
+        return [name for name in visible if format_of(name) == format]
+    visible = [name for name in visible if format_of(name) and not _is_text(name)]
+    formats = sorted({format_of(name) for name in visible})
+    if len(formats) > 1:
+        raise UserError(f"{path} holds {' and '.join(formats)} files: choose one with --format")
+    return visible
+
+
+def _is_text(name: str) -> bool:
+    return any(_plain_name(name).endswith((".txt", f".txt{ending}")) for ending in COMPRESSED)
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _plain_name(path: str) -> str:
+    """In lower case, and without what follows the `?` of a URL."""
+    return (path.split("?")[0] if "://" in path else path).lower()

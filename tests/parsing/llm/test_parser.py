@@ -1,0 +1,119 @@
+"""The LLM parser: what it asks, what makes a run the same, and a real engine under two callers."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import yaml
+
+from common.errors import UserError
+from parsing.llm.engine import EngineSettings
+from parsing.llm.models import Model, find_model
+from parsing.llm.parser import LLMConfig, LLMParser
+from parsing.llm.prompt import FOLDER
+from parsing.tags import EMPTY, OK, TOO_LONG
+
+
+def test_another_prompt_or_length_makes_another_run_and_another_machine_does_not(tmp_path):
+    base = LLMConfig().fingerprint()
+    prompt = yaml.safe_load((FOLDER / "default.yaml").read_text())
+    prompt["rules"] += "Be brief.\n"
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(prompt))
+    assert LLMConfig(prompt=str(tmp_path / "mine.yaml")).fingerprint() != base
+    assert LLMConfig(max_caption_tokens=64).fingerprint() != base
+    assert LLMConfig(cpus=8, batch=32).fingerprint() == base
+
+
+def test_a_model_for_two_gpus_needs_them():
+    with pytest.raises(UserError, match="span 2 GPUs"):
+        LLMConfig(model=find_model("vicuna-33b"))
+    resources = LLMConfig(model=find_model("vicuna-33b"), gpu=True).resources()
+    assert (resources.cpus, resources.gpus) == (1, 2)
+
+
+def test_a_prompt_that_is_not_there_is_told_before_anything_loads():
+    with pytest.raises(UserError, match="there is no prompt"):
+        LLMConfig(prompt="nothing").check()
+
+
+def test_engine_settings_make_room_for_the_longest_caption_and_answer():
+    config = LLMConfig(max_caption_tokens=300)
+    settings = config.settings(prefix_tokens=500)
+    assert settings.context >= 500 + 300 + 2 * 300
+    assert settings.context % 32 == 0
+
+
+def test_a_gpu_engine_gets_its_share_of_memory_and_no_settings_of_the_cpu():
+    arguments = EngineSettings(gpus=2, tensor_parallel=2).arguments("m", None)
+    assert arguments["tensor_parallel_size"] == 2
+    assert arguments["gpu_memory_utilization"] == 0.92
+    assert not {"block_size", "enforce_eager"} & arguments.keys()
+
+
+def test_the_constraint_follows_the_model_unless_it_is_named():
+    assert not LLMConfig().constrained  # the student was trained for the task
+    assert LLMConfig(model=find_model("smollm2")).constrained
+    assert LLMConfig(constraint="words").constrained
+    assert not LLMConfig(model=find_model("smollm2"), constraint="none").constrained
+    assert LLMConfig(constraint="words").fingerprint() != LLMConfig().fingerprint()
+    with pytest.raises(UserError, match="there is no constraint 'grammar'"):
+        LLMConfig(constraint="grammar")
+
+
+def test_a_manifest_names_what_the_student_was_trained_on():
+    about = LLMConfig().about()
+    assert about["model"] == "tagalign-135m"
+    names = {source["name"] for source in about["provenance"]["sources"]}
+    assert names == {"web_train.jsonl", "factual_train.csv"}
+
+
+def test_prefix_caching_is_off_where_prompts_share_less_than_a_block():
+    config = LLMConfig()
+    assert not config.settings(prefix_tokens=2).arguments("m", None)["enable_prefix_caching"]
+    assert config.settings(prefix_tokens=400).arguments("m", None)["enable_prefix_caching"]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("constraint", ["none", "words"])
+def test_two_threads_get_the_answers_to_their_own_captions(constraint):
+    """And the same ones as alone: greedy decoding, batch or no batch."""
+    parser = LLMParser(LLMConfig(max_caption_tokens=32, constraint=constraint))
+    try:
+        captions = [
+            ["a black dog on a red sofa", "two white boats", "\U0001f600", "a cat " * 40],
+            ["an old wooden bridge", "green apples in a glass bowl"],
+        ]
+        alone = [parser.parse(each) for each in captions]
+        together: list = [None, None]
+
+        def ask(n: int) -> None:
+            together[n] = parser.parse(captions[n])
+
+        threads = [threading.Thread(target=ask, args=(n,)) for n in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [[p.objects for p in each] for each in together] == [
+            [p.objects for p in each] for each in alone
+        ]
+        assert [p.status for p in together[0]] == [OK, OK, EMPTY, TOO_LONG]
+        assert together[0][0].objects == ["dog", "sofa"]
+        assert ("black", "dog") in together[0][0].attributes
+        captions_done, tokens = parser.tally()
+        assert captions_done == 8
+        assert tokens > 8
+    finally:
+        parser.close()
+
+
+@pytest.mark.engine
+def test_a_broken_model_ends_the_start_with_the_engines_own_reason(tmp_path):
+    from parsing.llm.embedded_model import embedded_model
+
+    for file in embedded_model().iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(UserError, match=r"the engine did not start: .*(weights|safetensors)"):
+        LLMParser(LLMConfig(model=Model(str(tmp_path))))

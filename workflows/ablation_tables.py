@@ -1,4 +1,4 @@
-"""The ablations one by one: what is varied, what the paper claims of it, and what came out here."""
+"""The ablations: what each varies, what the paper claims, and what is measured in the small world."""
 
 from __future__ import annotations
 
@@ -8,18 +8,26 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
+from eval.inference.settings import SIGMOID, Inference
 from eval.paper import paper_rows
-from eval.segmenter import SIGMOID, Inference
-from labels.build import BOTH
+from labels.settings import BOTH
 from labels.vocabulary import OBJECT
-from training.losses import ASYMMETRIC, BALANCED, FOCAL, SOFTMAX, WEIGHTED
-from training.settings import CLASS, PATCHES
-from workflows.chain import GOLD, PARSERS, TAG2TEXT, Chain, Recipe
+from parsing.llm import student
+from training.losses import ASYMMETRIC, FOCAL, SOFTMAX, WEIGHTED
+from training.settings import CLASS
+from workflows.chain import GOLD, LLM, TAG2TEXT, Chain, Recipe
 from workflows.intervals import mean_interval, paired_interval
 from workflows.scoring import UNTRAINED, WHOLE, segmentation
 from workflows.scoring import referring as expressions
 
 KS = (5, 10, 20, 40, 200)
+PARSERS = {
+    LLM: "student (LLM)",
+    "nltk": "NLTK",
+    "spacy": "spaCy",
+    TAG2TEXT: "Tag2Text",
+    GOLD: "gold tags",
+}
 Changes = tuple[tuple[str, Any], ...]
 
 
@@ -29,8 +37,8 @@ class Line:
 
     Attributes:
         name: of the setting.
-        values: mIoU; or mean IoU of expressions.
-        fixed: it has nothing to train, so that all values are the same.
+        values: mIoU, or mean IoU of expressions.
+        fixed: nothing is trained, so all values are the same.
     """
 
     name: str
@@ -46,9 +54,9 @@ class Table:
         number: the paper's table.
         title: what is varied.
         unit: what the figures are.
-        lines: of which the first is what the others are compared with.
-        claims: plain sentences on what the paper claims and what came out.
-        note: what is different from the paper's.
+        lines: the others are compared with the first.
+        claims: sentences on what the paper claims and what was measured.
+        note: what differs from the paper.
     """
 
     number: str
@@ -61,50 +69,43 @@ class Table:
 
 def number_of_tags(chain: Chain, seeds: Sequence[int], changes: Changes) -> Table:
     """Table 3."""
-    lines = [
-        _line(chain, f"{k} of each kind", [Recipe(k=k, changes=changes, seed=s) for s in seeds])
-        for k in (KS[-1], *KS[:-1])
-    ]
-    few = lines[1]
+    lines = [_line(chain, f"{k} of each kind", seeds, changes, k=k) for k in (KS[-1], *KS[:-1])]
     return Table(
         "3", "Number of tags", "mIoU", lines,
         [
-            _claim("More tags help up to a point, as too few leave out what is to be found",
-                   lines[0], few),
+            _claim("More tags help up to a point, as too few leave out things to segment",
+                   lines[0], lines[1]),
         ],
-        "The paper sweeps 2,500 to 100,000 of each kind; this world's captions have about "
-        "150 in all.",
+        "The paper varies it from 2,500 to 100,000 of each kind; this world's captions have about 150 "
+        "in all.",
     )  # fmt: skip
 
 
 def parser(chain: Chain, seeds: Sequence[int], changes: Changes) -> Table:
     """Table 4."""
-    lines = [
-        _line(chain, name, [Recipe(name, changes=changes, seed=s) for s in seeds])
-        for name in PARSERS
-    ]
-    by_name = {line.name: line for line in lines}
+    lines = {
+        name: _line(chain, title, seeds, changes, parser=name) for name, title in PARSERS.items()
+    }
     return Table(
-        "4", "Parser", "mIoU", lines,
+        "4", "Parser", "mIoU", list(lines.values()),
         [
-            _claim("An LLM's tags teach more than NLTK's", by_name["llm"], by_name["nltk"]),
-            _claim("An LLM's tags teach more than a fixed list's (Tag2Text)", by_name["llm"],
-                   by_name[TAG2TEXT]),
-            _said("Gold tags against the LLM's, which the paper could not have",
-                  by_name[GOLD], by_name["llm"]),
+            _claim("An LLM's tags teach more than NLTK's", lines[LLM], lines["nltk"]),
+            _claim("An LLM's tags teach more than a fixed list's (Tag2Text)", lines[LLM],
+                   lines[TAG2TEXT]),
+            _said("Gold tags less the LLM's, which the paper could not compare", lines[GOLD],
+                  lines[LLM]),
         ],
-        "The LLM is SmolLM2-135M, not the paper's Vicuna-33B; spaCy and gold tags are not in the paper.",
+        f"The LLM is {student.NAME}, a student of SmolLM2-135M, not the paper's Vicuna-33B; spaCy and "
+        "gold tags are not in the paper.",
     )  # fmt: skip
 
 
 def pooling(chain: Chain, seeds: Sequence[int], changes: Changes) -> Table:
     """Table 5."""
-    titles = {PATCHES: "mean of the patches", CLASS: "class token"}
-    lines = []
-    for pool, title in titles.items():
-        more = () if pool == PATCHES else (("pool", pool),)
-        recipes = [Recipe(changes=(*changes, *more), seed=s) for s in seeds]
-        lines.append(_line(chain, title, recipes))
+    lines = [
+        _line(chain, "mean of the patches", seeds, changes),
+        _line(chain, "class token", seeds, (*changes, ("pool", CLASS))),
+    ]
     return Table(
         "5", "What is classified", "mIoU", lines,
         [_claim("Classifying pooled patches beats classifying the class token", *lines)],
@@ -113,38 +114,31 @@ def pooling(chain: Chain, seeds: Sequence[int], changes: Changes) -> Table:
 
 def loss(chain: Chain, seeds: Sequence[int], changes: Changes) -> Table:
     """Table 6."""
-    titles = {
-        BALANCED: "balanced softmax, Eq. 4",
-        SOFTMAX: "softmax, Eq. 2",
-        WEIGHTED: "weighted softmax",
-        FOCAL: "focal",
-        ASYMMETRIC: "asymmetric",
-    }
-    lines = []
-    for name, title in titles.items():
-        more = () if name == BALANCED else (("tag_loss", name),)
-        recipes = [Recipe(changes=(*changes, *more), seed=s) for s in seeds]
-        lines.append(_line(chain, title, recipes))
-    claims = [_claim(f"Balanced softmax beats {one.name}", lines[0], one) for one in lines[1:]]
-    for weight, title, claim in (
-        (
-            "tag_weight",
-            "image-text loss alone, no tags",
-            "Tags add to what the image-text loss teaches",
-        ),
-        ("text_weight", "balanced softmax alone", "The image-text loss adds to what tags teach"),
+    lines = [_line(chain, "balanced softmax, Eq. 4", seeds, changes)]
+    claims = []
+    for name, title in (
+        (SOFTMAX, "softmax, Eq. 2"),
+        (WEIGHTED, "weighted softmax"),
+        (FOCAL, "focal"),
+        (ASYMMETRIC, "asymmetric"),
     ):
-        alone = [Recipe(changes=(*changes, (weight, 0.0)), seed=s) for s in seeds]
-        lines.append(_line(chain, title, alone))
-        claims.append(_claim(f"{claim} alone", lines[0], lines[-1]))
+        lines.append(_line(chain, title, seeds, (*changes, ("tag_loss", name))))
+        claims.append(_claim(f"Balanced softmax beats {title}", lines[0], lines[-1]))
+    for weight, title, claim in (
+        ("tag_weight", "image-text loss alone, no tags", "Tags add to the image-text loss"),
+        ("text_weight", "balanced softmax alone", "The image-text loss adds to tags"),
+    ):
+        lines.append(_line(chain, title, seeds, (*changes, (weight, 0.0))))
+        claims.append(_claim(claim, lines[0], lines[-1]))
     return Table("6", "Loss", "mIoU", lines, claims)
 
 
 def tricks(chain: Chain, seeds: Sequence[int], changes: Changes) -> Table:
     """Table 9."""
+    own_map = "without CLIP's own map (Eq. 7, weight 0)"
     variants: dict[str, Inference] = {
         "all as by default": WHOLE,
-        "without CLIP's own map (Eq. 7, weight 0)": replace(WHOLE, clip_weight=0.0),
+        own_map: replace(WHOLE, clip_weight=0.0),
         "sigmoid in place of softmax (Eq. 8)": replace(WHOLE, probability=SIGMOID),
         "80 ImageNet templates": replace(WHOLE, templates="imagenet"),
         "twice the size": Inference(size=128, window=0),
@@ -157,18 +151,14 @@ def tricks(chain: Chain, seeds: Sequence[int], changes: Changes) -> Table:
         variant = f"-trick{place}" if place else ""
         results = [segmentation(chain, run, inference, variant) for run in runs]
         lines.append(Line(title, [100 * result["miou"] for result in results]))
-    for run, title in UNTRAINED.items():
-        figure = 100 * segmentation(chain, run)["miou"]
-        lines.append(Line(title, [figure] * len(seeds), fixed=True))
     by_name = {line.name: line for line in lines}
+    untrained = _untrained(seeds, lambda run: segmentation(chain, run)["miou"])
     return Table(
-        "9", "Tricks of inference", "mIoU", lines,
+        "9", "Tricks of inference", "mIoU", [*lines, *untrained],
         [
-            _claim("Blending in CLIP's own map helps (Eq. 7)", lines[0],
-                   by_name["without CLIP's own map (Eq. 7, weight 0)"]),
+            _claim("Blending in CLIP's own map helps (Eq. 7)", lines[0], by_name[own_map]),
             _claim("Post-processing (PAMR) helps", by_name["with PAMR"], lines[0]),
-            *(_claim(f"Multi-tag classification beats {title}", lines[0], by_name[title])
-              for title in UNTRAINED.values()),
+            *_beats_untrained(lines[0], untrained),
         ],
         "Every row has its own scale and threshold, chosen by the same rule on other scenes.",
     )  # fmt: skip
@@ -181,17 +171,27 @@ def referring(chain: Chain, seeds: Sequence[int], changes: Changes) -> Table:
         runs = [chain.run(Recipe(kinds=kinds, changes=changes, seed=seed)) for seed in seeds]
         figures = [100 * expressions(chain, str(run))["mean_iou"] for run in runs]
         lines.append(Line(title, figures))
-    for run, title in UNTRAINED.items():
-        figure = 100 * expressions(chain, run)["mean_iou"]
-        lines.append(Line(title, [figure] * len(seeds), fixed=True))
+    untrained = _untrained(seeds, lambda run: expressions(chain, run)["mean_iou"])
     return Table(
-        "referring", "Attributes for attribute-specified objects", "mean IoU of expressions", lines,
+        "referring", "Attributes for attribute-specified objects", "mean IoU of expressions",
+        [*lines, *untrained],
         [
-            _claim("Attributes help to find an object by its attributes", lines[0], lines[1]),
-            *(_claim(f"Multi-tag classification beats {line.name}", lines[0], line)
-              for line in lines[2:]),
+            _claim("Attributes help to find an object by its attributes", *lines),
+            *_beats_untrained(lines[0], untrained),
         ],
     )  # fmt: skip
+
+
+def _untrained(seeds: Sequence[int], figure: Callable[[str], float]) -> list[Line]:
+    """Plain CLIP and CLIP Surgery, with the same figure for every seed."""
+    return [
+        Line(title, [100 * figure(run)] * len(seeds), fixed=True)
+        for run, title in UNTRAINED.items()
+    ]
+
+
+def _beats_untrained(trained: Line, untrained: Sequence[Line]) -> list[str]:
+    return [_claim(f"Multi-tag classification beats {one.name}", trained, one) for one in untrained]
 
 
 PLANS: dict[str, Callable[[Chain, Sequence[int], Changes], Table]] = {
@@ -211,14 +211,14 @@ def document(tables: Sequence[Table], chain: Chain, command: str, seeds: Sequenc
     parts = [
         "# The paper's ablations in the small world",
         f"Made on {date.today().isoformat()} by `{command}` on {len(os.sched_getaffinity(0))} CPU "
-        f"cores; {spent:,.0f} minutes of work.",
-        f"World {sizes.world}: {sizes.train:,} training scenes, {sizes.held_out:,} held-out scenes, trainings with the seeds "
-        f"{', '.join(map(str, seeds))}. Means over seeds with Student's 95% intervals; differences are "
-        "paired by seed. The world, its scenes and the frozen CLIP are the same throughout, so that "
-        "intervals say how a training varies and not how worlds would. A claim *holds* or *fails* "
-        "where the interval of its difference leaves out 0. Scale and threshold of each model are "
-        "chosen by one rule on other scenes. Epochs and learning rate were chosen once, among four settings, "
-        "in world 0 with spaCy's tags.",
+        f"cores in {spent:,.0f} minutes.",
+        f"World {sizes.world}: {sizes.train:,} training scenes, {sizes.held_out:,} held-out scenes, "
+        f"trainings with the seeds {', '.join(map(str, seeds))}. Figures are means over seeds with Student's "
+        "95% intervals; differences are paired by seed. World, scenes and the frozen CLIP are the same "
+        "throughout: intervals show how trainings vary, not how worlds vary. A claim *holds* or *fails* where "
+        "the interval of its difference excludes 0. Scale and threshold of each model are chosen by one "
+        "rule on other scenes. Epochs and learning rate were chosen once, among four settings, in world 0 "
+        "with spaCy's tags.",
         *(_section(table) for table in tables),
     ]
     return "\n\n".join(parts) + "\n"
@@ -252,9 +252,10 @@ def _papers(number: str) -> list[tuple[str, str]]:
     ]
 
 
-def _line(chain: Chain, name: str, recipes: Sequence[Recipe]) -> Line:
-    results = [segmentation(chain, str(chain.run(recipe))) for recipe in recipes]
-    return Line(name, [100 * result["miou"] for result in results])
+def _line(chain: Chain, name: str, seeds: Sequence[int], changes: Changes, **recipe: Any) -> Line:
+    """mIoU of a training with each seed; `recipe` are fields of `Recipe`."""
+    runs = [chain.run(Recipe(changes=changes, seed=seed, **recipe)) for seed in seeds]
+    return Line(name, [100 * segmentation(chain, str(run))["miou"] for run in runs])
 
 
 def _claim(claim: str, better: Line, worse: Line) -> str:
@@ -264,7 +265,7 @@ def _claim(claim: str, better: Line, worse: Line) -> str:
     elif difference.below_zero:
         verdict = "fails here"
     else:
-        verdict = "can't be told apart here"
+        verdict = "no clear difference here"
     return f"{claim}: **{verdict}** ({difference.shown('+', 2)} points)."
 
 

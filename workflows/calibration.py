@@ -1,46 +1,55 @@
 """Scale and threshold of Eq. 8 for a model, chosen on scenes that no score counts.
 
-A trained projector and plain CLIP put their cosines into different ranges, so that one threshold for
-both would compare thresholds and not maps. Every model is therefore given its own, by the same
+The cosines of a trained projector and of plain CLIP lie in different ranges. With one threshold for both, a
+comparison of the two would compare thresholds. So every model gets its own scale and threshold by the same
 rule: the best on the same tuning scenes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from eval.benchmarks import Benchmark, open_image
-from eval.class_embeddings import class_embeddings
 from eval.confusion import ConfusionMatrix
-from eval.referring import ReferringSet
+from eval.datasets.benchmarks import Benchmark, open_image
+from eval.datasets.referring import ReferringSet
+from eval.inference.class_embeddings import class_embeddings
+from eval.inference.segmenter import Segmenter
+from eval.inference.settings import SCALES, SIGMOID, SOFTMAX, Inference
 from eval.referring_scores import relative_masks
-from eval.segmenter import SCALES, SIGMOID, SOFTMAX, Inference, Segmenter
 from training.dense import Dense
 
 SOFTMAX_SCALES = (5.0, 10.0, 20.0, 40.0, 80.0)
 THRESHOLDS = tuple(np.arange(0.08, 0.97, 0.04).round(2).tolist())
 
 
-def for_segmentation(dense: Dense, tuning: Benchmark, inference: Inference) -> Inference:
+def for_segmentation(
+    dense: Dense,
+    tuning: Benchmark,
+    inference: Inference,
+    softmax_scales: Sequence[float] = SOFTMAX_SCALES,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> Inference:
     """`inference` with the scale and the threshold of the highest mIoU on a benchmark.
 
     Args:
         dense: a run or a baseline.
         tuning: a benchmark with a background.
-        inference: all the rest. Of `sigmoid`, which has a bias to go with its scale, only the threshold
+        inference: all other settings. For `sigmoid`, whose bias goes with its scale, only the threshold
             is chosen.
+        softmax_scales, thresholds: what is chosen among.
     """
     embeddings = class_embeddings(dense, tuning.names, inference.templates)
     softmax = inference.probability == SOFTMAX
-    scales = SOFTMAX_SCALES if softmax else (inference.scale or SCALES[SIGMOID],)
+    scales = softmax_scales if softmax else (inference.scale or SCALES[SIGMOID],)
     best, chosen = -1.0, inference
     for scale in scales:
         segmenter = Segmenter(dense, embeddings, replace(inference, scale=scale))
-        matrices = {value: ConfusionMatrix(len(tuning.class_names)) for value in THRESHOLDS}
+        matrices = {value: ConfusionMatrix(len(tuning.class_names)) for value in thresholds}
         for key in tuning.keys:
-            values = segmenter.probabilities(tuning.image(key))
+            values = segmenter.probabilities(tuning.image(key))  # (n, height, width)
             label, confidence = values.argmax(0).astype(np.int16) + 1, values.max(0)
             truth = tuning.truth(key)
             for threshold, matrix in matrices.items():
@@ -57,7 +66,7 @@ def for_referring(dense: Dense, tuning: ReferringSet, inference: Inference) -> I
     Args:
         dense: a run or a baseline.
         tuning: expressions and their masks.
-        inference: all the rest.
+        inference: all other settings.
     """
     overlaps: dict[float, list[float]] = {value: [] for value in THRESHOLDS}
     for image, group in tuning.expressions.items():

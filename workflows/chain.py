@@ -1,13 +1,12 @@
-"""The chain in the small world: captions, tags, labels, training. `scoring.py` goes on from there.
+"""The chain in the small world: captions, tags, labels, training. `scoring.py` scores what it trains.
 
-Each stage leaves files behind and is skipped where they are; what it does is what the project's
-commands do, with these arguments. `demo.py` and `ablations.py` go along it.
+Each stage does what one of the project's commands does, with these arguments. It leaves files behind and
+is skipped where they are. `demo.py` and `ablations.py` run it.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -15,18 +14,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import torch
 
-from labels.build import BOTH, build
-from labels.build import Settings as LabelSettings
-from parsing.errors import UserError
-from parsing.run_folder import MANIFEST, RunFolder
-from parsing.storage import Folder
+from common.errors import UserError
+from common.flags import command_line
+from common.storage import Folder
+from labels.build import build
+from labels.settings import BOTH
+from labels.settings import Settings as LabelSettings
+from parsing.job.run_folder import MANIFEST, RunFolder
+from parsing.llm import student
 from parsing.tags import Parsed, tags_table
 from training.runs import PROJECTOR
 from training.settings import Settings as TrainSettings
@@ -38,10 +40,10 @@ from workflows.sizes import Sizes
 ROOT = Path(__file__).resolve().parents[1]
 CLIP = ROOT / "workflows/shapes/clip"
 TAG_LIST = ROOT / "workflows/shapes/tag_list.txt"
-GOLD, TAG2TEXT = "gold", "tag2text"
-PARSERS = ("llm", "nltk", "spacy", TAG2TEXT, GOLD)
+LLM, TAG2TEXT, GOLD = "llm", "tag2text", "gold"
+PARSERS = (LLM, "nltk", "spacy", TAG2TEXT, GOLD)
 ABOUT = "chain.json"
-# What makes sense for thousands of 64-pixel scenes and a CLIP of five blocks; the rest is the paper's.
+# For thousands of 64-pixel scenes and a CLIP of five blocks; all other settings are the paper's.
 TRAINING: dict[str, Any] = {
     "batch_size": 250,
     "micro_batch": 250,
@@ -57,7 +59,7 @@ TRAINING: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """What tells one training in the small world from another.
+    """The settings of one training in the small world.
 
     Attributes:
         parser: whose tags, one of `PARSERS`.
@@ -67,7 +69,7 @@ class Recipe:
         seed: of order, augmentation and initial weights.
     """
 
-    parser: str = "llm"
+    parser: str = LLM
     kinds: str = BOTH
     k: int = 200
     changes: tuple[tuple[str, Any], ...] = ()
@@ -102,8 +104,8 @@ class Chain:
 
     Args:
         folder: where everything goes.
-        sizes: of the world; a folder keeps those that it was begun with.
-        say: is told each command as its stage begins.
+        sizes: of the world; they cannot change once the folder is begun.
+        say: called with each command as its stage begins.
 
     Attributes:
         stages: those that ran in this or an earlier process, by name.
@@ -134,23 +136,19 @@ class Chain:
         return self.folder / "world"
 
     def make_world(self) -> None:
-        """Scenes with captions and gold tags, the two benchmarks, and scenes to choose thresholds on."""
+        """Writes scenes with captions and gold tags, two benchmarks, and scenes for thresholds."""
         sizes = self.sizes
-        both = {
-            "world": WorldSettings(str(self.world), sizes.train, sizes.held_out, sizes.world),
-            "tuning": WorldSettings(str(self.folder / "tuning"), 1, sizes.tuning, sizes.world + 1),
-        }
-        for name, settings in both.items():
+        for name, *numbers in (
+            ("world", sizes.train, sizes.held_out, sizes.world),
+            ("tuning", 1, sizes.tuning, sizes.world + 1),
+        ):
+            settings = WorldSettings(str(self.folder / name), *numbers)
             if not (Path(settings.out) / "world.json").exists():
-                command = (
-                    f"python workflows/shapes/make.py --out {settings.out} --train {settings.train} "
-                    f"--held-out {settings.held_out} --seed {settings.seed}"
-                )
-                with self.stage(name, command):
+                with self.stage(name, command_line("workflows/shapes/make.py", settings)):
                     write_world(settings)
 
     def tags(self, parser: str) -> Path:
-        """The captions' tags by a parser, as `parsing/run.py` writes them; gold is as they were drawn."""
+        """The captions' tags by a parser, as `parsing/run.py` writes them; `gold` are the scenes' own."""
         out = self.folder / "tags" / parser
         if (out / MANIFEST).exists() and RunFolder(str(out)).manifest().get("finished"):
             return out
@@ -158,6 +156,8 @@ class Chain:
             return self._gold_tags(out)
         arguments = ["--captions", f"{self.world}/train", "--parser", parser, "--output", str(out)]
         arguments += ["--shard-size", "500"]
+        if parser == LLM:
+            arguments += ["--model", student.NAME]  # also where GPUs could run a larger one
         if parser == TAG2TEXT:
             arguments += ["--tag-list", str(TAG_LIST.relative_to(ROOT))]
         self._command(f"tags {parser}", ["parsing/run.py", *arguments])
@@ -169,10 +169,7 @@ class Chain:
         tags = self.tags(recipe.parser)
         if not out.exists():
             settings = LabelSettings((str(tags),), str(out), recipe.k, kinds=recipe.kinds)
-            command = (
-                f"python labels/build_vocab.py --tags {tags} --k {recipe.k} --kinds {recipe.kinds} "
-                f"--out {out}"
-            )
+            command = command_line("labels/build_vocab.py", settings)
             with self.stage(f"labels {recipe.labels}", command):
                 build(settings, note=lambda sentence: None)
         return out
@@ -184,7 +181,7 @@ class Chain:
         labels = self.labels(recipe)
         if (out / PROJECTOR).exists():
             return out
-        shutil.rmtree(out, ignore_errors=True)  # cut off: a minute's work, so begun again
+        shutil.rmtree(out, ignore_errors=True)  # cut off, and it takes a minute: begin again
         settings = TrainSettings(
             labels=str(labels),
             images=f"{self.world}/train",
@@ -197,12 +194,13 @@ class Chain:
             precision=_precision(),
             **TRAINING | dict(recipe.changes),
         )
-        with self.stage(f"run {recipe.name}", _train_command(settings)):
+        shown = replace(settings, model=str(CLIP.relative_to(ROOT)), weights=TrainSettings.weights)
+        with self.stage(f"run {recipe.name}", command_line("training/train.py", shown)):
             train(settings)
         return out
 
     def _gold_tags(self, out: Path) -> Path:
-        """Tags as the scenes were drawn, in the folder of a run whose captions another parser read."""
+        """The scenes' own tags, laid out as a run; captions and index are copied from another run."""
         like = self.tags("spacy")
         aside = out.with_name(f".{out.name}")
         shutil.rmtree(aside, ignore_errors=True)
@@ -228,7 +226,7 @@ class Chain:
 
     @contextmanager
     def stage(self, name: str, command: str) -> Iterator[None]:
-        """Says what begins, and keeps how long it took."""
+        """Shows the command and keeps how long it took."""
         self.say(f"\n$ {command}")
         began = time.perf_counter()
         yield
@@ -260,11 +258,3 @@ def _precision() -> str:
     if torch.cuda.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return "auto"
     return "bf16"
-
-
-def _train_command(settings: TrainSettings) -> str:
-    shown = ["labels", "images", "model", "batch_size", "epochs", "lr", "min_scale",
-             "depth", "precision", "seed", "name"]  # fmt: skip
-    values = settings.to_json() | {"model": os.path.relpath(settings.model)}
-    flags = (f"--{name.replace('_', '-')} {values[name]}" for name in shown)
-    return f"python training/train.py {' '.join(flags)}"

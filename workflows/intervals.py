@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+
+from eval.confusion import ConfusionMatrix
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -14,19 +16,16 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and where it may lie, in the figure's own unit.
+    """A figure with its interval, in the figure's own unit.
 
     Attributes:
         value: the estimate.
-        low, high: ends of the 95% interval; NaN where there is one seed and nothing to resample.
+        low, high: ends of the 95% interval; NaN with one seed.
     """
 
     value: float
     low: float
     high: float
-
-    def to_json(self) -> dict[str, float]:
-        return asdict(self)
 
     def shown(self, sign: str = "", digits: int = 1) -> str:
         """The figure and, where it has one, its interval; `sign` is a format's, `+` or nothing."""
@@ -74,8 +73,8 @@ def paired_interval(values: Sequence[float], others: Sequence[float]) -> Interva
 def gain_interval(baseline: np.ndarray, runs: np.ndarray, seed: int = 0) -> Interval:
     """How much higher runs' mIoU is than a baseline's, over images and seeds.
 
-    Bootstrap: images are drawn with replacement, the same for both sides, and so are the seeds; each
-    draw's confusion matrices are summed, and the mean mIoU of the seeds is compared.
+    Bootstrap: images and seeds are drawn with replacement, images the same for both sides. The confusion
+    matrices of each draw are summed, and the mean mIoU of its seeds is compared with the baseline's.
 
     Args:
         baseline: counts of each image, integers of shape (N, C, C), rows the truth.
@@ -85,7 +84,7 @@ def gain_interval(baseline: np.ndarray, runs: np.ndarray, seed: int = 0) -> Inte
     Returns:
         in percent.
     """
-    lot = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     seeds, images = runs.shape[:2]
     flat = runs.reshape(seeds, images, -1).astype(np.float64)
     base = baseline.reshape(images, -1).astype(np.float64)
@@ -97,8 +96,8 @@ def gain_interval(baseline: np.ndarray, runs: np.ndarray, seed: int = 0) -> Inte
     value = gain(np.ones(images), np.arange(seeds))
     draws = [
         gain(
-            np.bincount(lot.integers(images, size=images), minlength=images).astype(float),
-            lot.integers(seeds, size=seeds),
+            np.bincount(rng.integers(images, size=images), minlength=images).astype(float),
+            rng.integers(seeds, size=seeds),
         )
         for _ in range(RESAMPLES)
     ]
@@ -108,8 +107,6 @@ def gain_interval(baseline: np.ndarray, runs: np.ndarray, seed: int = 0) -> Inte
 
 def _miou(flat: np.ndarray) -> float:
     side = round(len(flat) ** 0.5)
-    counts = flat.reshape(side, side)
-    true = counts.sum(1)
-    either = true + counts.sum(0) - np.diag(counts)
-    present = true > 0
-    return float((np.diag(counts)[present] / either[present]).mean())
+    matrix = ConfusionMatrix(side)
+    matrix.counts = flat.reshape(side, side)
+    return matrix.miou

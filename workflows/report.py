@@ -1,4 +1,4 @@
-"""The demo's report: one HTML file that says what was done, what came out, and how sure that is."""
+"""The demo's report: one HTML file with the commands, the scores and their intervals, and pictures."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
+from eval.inference.settings import Inference
 from eval.parser_scores.answers import read_tags
 from eval.parser_scores.gold import GoldCaption, read_gold_files
 from eval.parser_scores.page import marked
 from eval.parser_scores.scoreboard import Judged
 from eval.parser_scores.tag_scores import Score
-from eval.segmenter import Inference
 from labels.label_file import read_footer
 from workflows.chain import Chain, Stage
 from workflows.intervals import Interval, gain_interval, mean_interval, paired_interval
@@ -42,7 +42,6 @@ from workflows.scoring import (
 )
 
 SCENES, MAPS, SEGMENTED, SHEET = 8, 5, 8, 6  # how many of each are shown
-UNKNOWN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,9 @@ class Row:
     Attributes:
         title: for people.
         miou: over background and things; the mean over seeds.
-        gain: over plain CLIP; None for what is not trained.
-        gain_by_training: over CLIP Surgery, from which training starts; None likewise.
-        things: mIoU over the things where their pixels alone count; the mean over seeds.
+        gain: over plain CLIP; None for an untrained model.
+        gain_by_training: over CLIP Surgery, from which training starts; None for an untrained model.
+        things: mIoU over the things where only their pixels count; the mean over seeds.
         referring: mean IoU of expressions; the mean over seeds.
         classes: IoU by class name, the mean over seeds.
         seeds: mIoU and `referring` of each seed, as pairs.
@@ -91,7 +90,7 @@ def report(
     """The page, and its segmentations as one picture.
 
     Args:
-        chain: world, tags and runs are there already; scores are made here where they are missing.
+        chain: its world, tags and runs exist; missing scores are made here.
         parsers: whose tags to compare; the first one's were trained on.
         groups: trainings on tags: of objects, and of objects and attributes.
         control: the same training without tags, with the same seeds.
@@ -104,12 +103,8 @@ def report(
         for parser in parsers
     ]
     labels = groups[-1].labels
-    environment = Environment(
-        loader=PackageLoader("workflows", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader = PackageLoader("workflows", ".")
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"interval": Interval.shown, "share": _share}
     page = environment.get_template("report.html.jinja").render(
         date=date.today().isoformat(),
@@ -133,34 +128,25 @@ def report(
 
 
 def score_rows(chain: Chain, groups: Sequence[Trained]) -> list[Row]:
-    """Plain CLIP, CLIP Surgery, and each group of trainings beside them."""
-    rows, counts = [], {}
-    for run, title in UNTRAINED.items():
-        result = segmentation(chain, run)
-        counts[run] = image_counts(result)
+    """Plain CLIP, CLIP Surgery, and each group of trainings."""
+    models = [(title, [run]) for run, title in UNTRAINED.items()]
+    models += [(group.title, list(group.runs)) for group in groups]
+    rows, baselines = [], {}
+    for title, runs in models:
+        results = [segmentation(chain, run) for run in runs]
+        counts = np.stack([image_counts(result) for result in results])  # (runs, N, C, C)
+        trained = runs[0] not in UNTRAINED
+        if not trained:
+            baselines[runs[0]] = counts[0]
+        things = [segmentation(chain, run, benchmark=THINGS) for run in runs]
+        segmented = [100 * result["miou"] for result in results]
+        referred = [100 * referring(chain, run)["mean_iou"] for run in runs]
         rows.append(
             Row(
                 title,
-                _exact(100 * result["miou"]),
-                None,
-                None,
-                _exact(100 * segmentation(chain, run, benchmark=THINGS)["miou"]),
-                _exact(100 * referring(chain, run)["mean_iou"]),
-                _iou([result]),
-            )
-        )
-    for group in groups:
-        results = [segmentation(chain, run) for run in group.runs]
-        trained = np.stack([image_counts(result) for result in results])
-        things = [segmentation(chain, run, benchmark=THINGS) for run in group.runs]
-        referred = [100 * referring(chain, run)["mean_iou"] for run in group.runs]
-        segmented = [100 * result["miou"] for result in results]
-        rows.append(
-            Row(
-                group.title,
                 mean_interval(segmented),
-                gain_interval(counts["clip"], trained),
-                gain_interval(counts["surgery"], trained),
+                gain_interval(baselines["clip"], counts) if trained else None,
+                gain_interval(baselines["surgery"], counts) if trained else None,
                 mean_interval([100 * result["miou"] for result in things]),
                 mean_interval(referred),
                 _iou(results),
@@ -171,7 +157,7 @@ def score_rows(chain: Chain, groups: Sequence[Trained]) -> list[Row]:
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:
-    """What the intervals allow to be said of training, of tags, and of attributes.
+    """Sentences on the gain by training, by tags, and by attributes, as the intervals permit.
 
     Args:
         rows: as `score_rows` gives them: the untrained, then objects, both, and the training without
@@ -187,7 +173,7 @@ def verdict(rows: Sequence[Row]) -> list[str]:
         by_tags = _difference(both, control, 0)
         sentences.append(
             f"The image-text loss alone, without tags, makes {control.gain_by_training.shown('+')} "
-            f"of that last gain; tags {_effect(by_tags)} ({by_tags.shown('+')} points)."
+            f"of the gain over CLIP Surgery; tags {_effect(by_tags)} ({by_tags.shown('+')} points)."
         )
         by_attributes = _difference(both, objects, 1)
         sentences.append(
@@ -214,11 +200,11 @@ def _said(gain: Interval, baseline: str) -> str:
         return f"segments better than {baseline} ({points})"
     if gain.below_zero:
         return f"segments worse than {baseline} ({points})"
-    return f"can't be told apart from {baseline} here ({points})"
+    return f"shows no clear difference from {baseline} here ({points})"
 
 
 def _commands(chain: Chain) -> list[tuple[str, float, int]]:
-    """(command, seconds, how many) of what was run; those that differ in the run alone are one."""
+    """(command, seconds, how many) of the stages; those that differ only in the run are counted as one."""
     groups: dict[str, list[Stage]] = {}
     for name, stage in chain.stages.items():
         kind, what = name.split(" ")[0], name.split("-seed")[0]
@@ -231,10 +217,6 @@ def _commands(chain: Chain) -> list[tuple[str, float, int]]:
     ]
 
 
-def _exact(value: float) -> Interval:
-    return Interval(value, UNKNOWN, UNKNOWN)
-
-
 def _iou(results: Sequence[dict[str, Any]]) -> dict[str, float]:
     names = [one["name"] for one in results[0]["classes"]]
     each = np.array([[one["iou"] for one in result["classes"]] for result in results], float)
@@ -244,23 +226,16 @@ def _iou(results: Sequence[dict[str, Any]]) -> dict[str, float]:
 def _scenes(
     chain: Chain, gold: Sequence[GoldCaption], judged: Sequence[Judged]
 ) -> list[dict[str, Any]]:
-    return [
-        {
-            "picture": picture,
-            "caption": one.caption,
-            "sides": [
-                (
-                    each.answers.name,
-                    marked(each.comparisons[place], "objects")
-                    + marked(each.comparisons[place], "pairs"),
-                )
-                for each in judged
-            ],
-        }
-        for place, (one, picture) in enumerate(
-            zip(gold, training_pictures(chain, len(gold)), strict=True)
-        )
-    ]
+    """The first captions with their pictures and each parser's tags, right, wrong and missed."""
+    scenes = []
+    pictures = training_pictures(chain, len(gold))
+    for place, (one, picture) in enumerate(zip(gold, pictures, strict=True)):
+        sides = []
+        for each in judged:
+            tags = each.comparisons[place]
+            sides.append((each.answers.name, marked(tags, "objects") + marked(tags, "pairs")))
+        scenes.append({"picture": picture, "caption": one.caption, "sides": sides})
+    return scenes
 
 
 def _models(chain: Chain, groups: Sequence[Trained]) -> list[Shown]:
@@ -270,11 +245,7 @@ def _models(chain: Chain, groups: Sequence[Trained]) -> list[Shown]:
         *((group.title, group.runs[0]) for group in groups),
     ]
     return [
-        Shown(
-            title,
-            dense(run),
-            Inference(**segmentation(chain, run)["settings"]["inference"]),
-        )
+        Shown(title, dense(run), Inference(**segmentation(chain, run)["settings"]["inference"]))
         for title, run in runs
     ]
 

@@ -14,12 +14,13 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from eval.benchmark_list import open_benchmark
-from eval.benchmarks import Benchmark, open_image
-from eval.class_embeddings import class_embeddings
+from eval.datasets.benchmark_list import open_benchmark
+from eval.datasets.benchmarks import Benchmark, open_image
+from eval.datasets.referring import ReferringSet
+from eval.inference.class_embeddings import class_embeddings
+from eval.inference.segmenter import Segmenter
+from eval.inference.settings import Inference
 from eval.pictures import grid, heat_map, overlay, palette
-from eval.referring import ReferringSet
-from eval.segmenter import Inference, Segmenter
 from training.dense import Dense
 from training.metrics import METRICS
 from workflows.chain import Chain

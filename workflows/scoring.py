@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import yaml
 
-from eval.benchmark_list import open_benchmark
+from common.storage import Folder
+from eval.datasets.benchmark_list import open_benchmark
+from eval.datasets.referring import ReferringSet
+from eval.inference.settings import SIGMOID, Inference
 from eval.records import Records
-from eval.refer import Settings as ReferSettings
 from eval.refer import refer
-from eval.referring import ReferringSet
 from eval.referring_scores import RELATIVE
 from eval.segmentation import RESULT, evaluate
-from eval.segmentation import Settings as EvalSettings
-from eval.segmenter import SIGMOID, Inference
-from parsing.storage import Folder
+from eval.settings import ReferSettings
+from eval.settings import SegmentSettings as EvalSettings
 from training.dense import BASELINES, Dense, load_dense
 from workflows.calibration import for_referring, for_segmentation
 from workflows.chain import CLIP, Chain

@@ -1,76 +1,52 @@
-"""How large a demonstration is, and the flags that say so: of `demo.py` and `ablations.py` alike."""
+"""How large the small world is and how often it is trained on: settings of `demo.py` and `ablations.py`."""
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
+from typing import Any
 
-from parsing.errors import UserError
+from common.errors import UserError
+from common.flags import setting
+from workflows.command import at_least, comma_list
 
 
 @dataclass(frozen=True)
 class Sizes:
     """How large the small world is, and which one.
 
-    Attributes:
-        train: captioned scenes.
-        held_out: scenes of each benchmark.
-        tuning: scenes on which scales and thresholds are chosen.
-        world: number of the world, from which all its scenes follow. Epochs and learning rate of
-            the trainings were chosen in world 0; the default is one in which nothing was.
+    Epochs and learning rate of the trainings were chosen in world 0. The default is a world in which
+    nothing was chosen.
     """
 
-    train: int = 3000
-    held_out: int = 300
-    tuning: int = 100
-    world: int = 10
+    train: int = setting(3000, "captioned scenes to train on", metavar="N")
+    held_out: int = setting(300, "scenes of each benchmark", metavar="N")
+    tuning: int = setting(100, "scenes on which scales and thresholds are chosen", metavar="N")
+    world: int = setting(10, "number of the world, from which all its scenes follow", metavar="N")
 
 
-def check_trainings(sizes: Sizes, epochs: int | None, seeds: tuple[int, ...]) -> None:
-    """That there can be a world and trainings of these numbers.
+@dataclass(frozen=True)
+class Trainings(Sizes):
+    """A small world and the trainings in it.
 
     Raises:
-        UserError: a number below 1, a world below 0, or seeds that are no different numbers from 0 on.
+        UserError: a number below 1, a world below 0, or seeds that are not different numbers from 0 on.
     """
-    for flag, value, least in (
-        ("--train", sizes.train, 1),
-        ("--held-out", sizes.held_out, 1),
-        ("--tuning", sizes.tuning, 1),
-        ("--world", sizes.world, 0),
-        ("--epochs", 1 if epochs is None else epochs, 1),
-    ):
-        if value < least:
-            raise UserError(f"{flag} is at least {least}, not {value}")
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise UserError("--seeds takes different numbers from 0 on, such as 0,1,2")
 
-
-def add_training_flags(parser: argparse.ArgumentParser, seeds: tuple[int, ...]) -> None:
-    """Adds --train, --held-out, --tuning, --world, --epochs and --seeds.
-
-    Args:
-        parser: to add them to.
-        seeds: the default.
-    """
-    add = parser.add_argument
-    add("--train", type=int, default=Sizes.train, metavar="N", help="scenes to train on")
-    add("--held-out", type=int, default=Sizes.held_out, metavar="N", help="scenes to score on")
-    add("--tuning", type=int, default=Sizes.tuning, metavar="N", help="scenes for thresholds")
-    add(
-        "--world", type=int, default=Sizes.world, metavar="N", help="which one; default %(default)s"
+    epochs: int | None = setting(None, "passes over the scenes; default 4", metavar="N")
+    seeds: tuple[int, ...] = comma_list(
+        (0, 1, 2), "each setting is trained once with each", int, metavar="S,S,..."
     )
-    add("--epochs", type=int, metavar="N", help="passes over the scenes")
-    default = ",".join(map(str, seeds))
-    add("--seeds", default=default, metavar="S,S,...", help="trainings; default %(default)s")
 
+    def __post_init__(self) -> None:
+        at_least(self, train=1, held_out=1, tuning=1, world=0, epochs=1)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise UserError("--seeds takes different numbers from 0 on, such as 0,1,2")
 
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """What --seeds names.
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes(self.train, self.held_out, self.tuning, self.world)
 
-    Raises:
-        UserError: it is no list of numbers.
-    """
-    try:
-        return tuple(int(one) for one in text.split(","))
-    except ValueError as error:
-        raise UserError(f"--seeds takes numbers, not '{text}'") from error
+    @property
+    def changes(self) -> tuple[tuple[str, Any], ...]:
+        """Settings of `training/train.py` that differ from those of `chain.TRAINING`."""
+        return () if self.epochs is None else (("epochs", self.epochs),)

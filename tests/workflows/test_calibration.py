@@ -8,9 +8,9 @@ import torch
 import yaml
 from PIL import Image
 
-from eval.benchmark_list import open_benchmark
-from eval.referring import Expression
-from eval.segmenter import Inference
+from eval.datasets.benchmark_list import open_benchmark
+from eval.datasets.referring import Expression
+from eval.inference.settings import Inference
 from workflows import calibration
 from workflows.calibration import for_referring, for_segmentation
 
@@ -33,11 +33,11 @@ class Oracle:
 
 @pytest.fixture
 def benchmark(tmp_path: Path):
-    lot = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()
     for number in range(4):
-        truth = np.kron(lot.integers(0, 3, (4, 4)), np.ones((8, 8), int)).astype(np.uint8)
+        truth = np.kron(rng.integers(0, 3, (4, 4)), np.ones((8, 8), int)).astype(np.uint8)
         pixels = np.full((32, 32, 3), 90, np.uint8)
         for label, colour in COLOURS.items():
             pixels[truth == label] = colour

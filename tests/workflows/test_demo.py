@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from parsing.errors import UserError
+from common.errors import UserError
 from workflows.chain import Chain, Recipe
 from workflows.demo import Settings, main
 from workflows.intervals import Interval
@@ -101,7 +101,7 @@ def test_gold_tags_stand_for_the_same_captions_as_a_parsers(finished: Path):
         (["--train", "0"], "--train is at least 1"),
         (["--world", "-1"], "--world is at least 0"),
         (["--seeds", "1,1"], "different numbers"),
-        (["--seeds", "a"], "takes numbers"),
+        (["--seeds", "a"], "whole numbers divided by commas"),
         (["--parsers", "oracle"], "not 'oracle'"),
     ],
 )
@@ -115,7 +115,7 @@ def test_bad_flags_are_one_sentence(flags, sentence, capsys):
     [
         (Interval(3, 1, 5), "segments better than plain CLIP (+3.0"),
         (Interval(-3, -5, -1), "segments worse than plain CLIP (-3.0"),
-        (Interval(1, -1, 3), "can't be told apart from plain CLIP here (+1.0"),
+        (Interval(1, -1, 3), "shows no clear difference from plain CLIP here (+1.0"),
     ],
 )
 def test_the_verdict_says_no_more_than_the_interval(gain, said):

@@ -7,12 +7,12 @@ from workflows.intervals import gain_interval, mean_interval, paired_interval
 
 def counts_of(right: np.ndarray, classes: int = 3, pixels: int = 40) -> np.ndarray:
     """Confusion matrices of images in which each class is found with a given share."""
-    lot = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     counts = []
     for share in right:
         matrix = ConfusionMatrix(classes)
-        truth = lot.integers(classes, size=pixels)
-        guess = np.where(lot.random(pixels) < share, truth, lot.integers(classes, size=pixels))
+        truth = rng.integers(classes, size=pixels)
+        guess = np.where(rng.random(pixels) < share, truth, rng.integers(classes, size=pixels))
         counts.append(matrix.add(truth, guess))
     return np.stack(counts)
 
@@ -67,8 +67,8 @@ def test_the_same_model_has_no_gain():
 
 
 def test_a_model_as_good_as_the_baseline_cannot_be_told_apart():
-    lot = np.random.default_rng(3)
-    base, other = counts_of(lot.random(50)), counts_of(lot.random(50))
+    rng = np.random.default_rng(3)
+    base, other = counts_of(rng.random(50)), counts_of(rng.random(50))
     found = gain_interval(base, other[None])
     assert found.low < 0 < found.high
 

@@ -41,11 +41,11 @@ from labels.label_file import LABELS, LabelWriter
 from labels.reader import Labels
 from labels.vocabulary import OBJECT, Vocabulary
 from training.augment import Augmentation, random_box
+from training.chunked_losses import Positives
 from training.data import LabelledImages, MicroBatches, Order, join, make_loader
 from training.images import find_images, open_index
 from training.losses import TagLoss
 from training.settings import Settings as TrainSettings
-from training.chunked_losses import Positives
 from training.trainer import WORK, Trainer
 from workflows.benchmarks.measuring import MIB, photo, resident, table, take_turns
 from workflows.command import at_least, comma_list, run_command

@@ -1,11 +1,11 @@
-"""The whole road over generated captions with the parser that needs no model: does this machine hold?
+"""All stages over generated captions with the parser that needs no model: a test of machine and disk.
 
     python workflows/cc12m/dry_run.py --captions 12000000 --folder /data/dry-run
     python workflows/cc12m/dry_run.py --captions 100000             # a minute
 
-Captions are generated as CC12M's own TSV, then go through `parsing/run.py --parser fake` on a real
-Ray, `labels/build_vocab.py` and the reader that the trainer uses: driver, shards and labels meet the
-size that they will meet with a real model. What is generated is removed again (--keep leaves it).
+Captions are generated as CC12M's own TSV. They go through `parsing/run.py --parser fake` on a real Ray,
+through `labels/build_vocab.py` and the reader that the trainer uses, so that driver, shards and labels have
+the size that they will have with a real model. What is generated is removed again, unless --keep is given.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ if __name__ == "__main__":
     # The repository, not this folder.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from parsing.captions import Selection
-from parsing.errors import UserError
-from parsing.storage import Folder
+from common.errors import UserError
+from common.flags import setting
+from common.storage import Folder
+from parsing.source.captions import Selection
 from workflows.cc12m.watch import Stage, StageFailed, watch
 from workflows.cc12m.zipf_captions import url, write_captions
+from workflows.command import at_least, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 BYTES_PER_CAPTION = 900  # of the captions and all that is made of them, with room to spare
@@ -39,27 +41,26 @@ CHECKED = 1_000  # labels that are compared with their captions at the end
 class Settings:
     """A dry run.
 
-    Attributes:
-        captions: rows to generate.
-        folder: a new one, for everything that is generated.
-        k: objects, and attributes, in the vocabulary.
-        shard_size: captions parsed and committed together.
-        actors: parsers at a time; None takes as many as the machine has cores.
-        keep: leave what was generated.
+    Raises:
+        UserError: a number below 1.
     """
 
-    captions: int = 1_000_000
-    folder: str = "data/cc12m-dry-run"
-    k: int = 10_000
-    shard_size: int = Selection.shard_size
-    actors: int | None = None
-    keep: bool = False
+    captions: int = setting(1_000_000, "rows to generate", metavar="N")
+    folder: str = setting(
+        "data/cc12m-dry-run", "a new folder for everything that is generated", metavar="DIR"
+    )
+    k: int = setting(10_000, "tags of each kind in the vocabulary", metavar="N")
+    shard_size: int = setting(
+        Selection.shard_size, "captions parsed and committed together", metavar="N"
+    )
+    actors: int | None = setting(None, "parsers at a time; default one for each core", metavar="N")
+    keep: bool = setting(False, "leave what was generated")
+    json: str | None = setting(None, "write the figures there as well", metavar="FILE")
+    write: tuple[str, ...] = setting((), argparse.SUPPRESS, nargs=2)  # the first stage: ROWS TSV
+    check: tuple[str, ...] = setting((), argparse.SUPPRESS, nargs=2)  # the last: ROWS LABELS
 
     def __post_init__(self) -> None:
-        for name in ("captions", "k", "shard_size", "actors"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+        at_least(self, captions=1, k=1, shard_size=1, actors=1)
 
     @property
     def tsv(self) -> Path:
@@ -105,27 +106,20 @@ def dry_run(settings: Settings, done: Callable[[Stage], None] = lambda stage: No
 
 
 def _stages(settings: Settings) -> Iterator[Stage]:
-    python, this = sys.executable, str(Path(__file__).resolve())
-    yield watch(
-        "write the captions",
-        [python, this, "--write", str(settings.captions), str(settings.tsv.resolve())],
-        settings.tsv,
-        ROOT,
-    )
-    command = [python, "parsing/run.py", "--parser", "fake", "--address", "local"]
-    command += ["--captions", str(settings.tsv.resolve()), "--output", str(settings.tags.resolve())]
-    command += ["--shard-size", str(settings.shard_size)]
-    command += ["--actors", str(settings.actors)] if settings.actors else []
-    yield watch("parsing/run.py", command, settings.tags, ROOT)
-    command = [python, "labels/build_vocab.py", "--tags", str(settings.tags.resolve())]
-    command += ["--out", str(settings.labels.resolve()), "--k", str(settings.k)]
-    yield watch("labels/build_vocab.py", command, settings.labels.with_suffix(""), ROOT)
-    yield watch(
-        "open and check the labels",
-        [python, this, "--check", str(settings.captions), str(settings.labels.resolve())],
-        settings.labels,
-        ROOT,
-    )
+    this = str(Path(__file__).resolve())
+    tsv, tags, labels = (str(p.resolve()) for p in (settings.tsv, settings.tags, settings.labels))
+    count = str(settings.captions)
+    parse = ["parsing/run.py", "--parser", "fake", "--address", "local", "--captions", tsv]
+    parse += ["--output", tags, "--shard-size", str(settings.shard_size)]
+    parse += ["--actors", str(settings.actors)] if settings.actors else []
+    label = ["labels/build_vocab.py", "--tags", tags, "--out", labels, "--k", str(settings.k)]
+    for name, arguments, leaves in (
+        ("write the captions", [this, "--write", count, tsv], settings.tsv),
+        (parse[0], parse, settings.tags),
+        (label[0], label, settings.labels.with_suffix("")),
+        ("open and check the labels", [this, "--check", count, labels], settings.labels),
+    ):
+        yield watch(name, [sys.executable, *arguments], leaves, ROOT)
 
 
 def check_labels(captions: int, path: Path) -> str:
@@ -170,55 +164,31 @@ def table(stages: Sequence[Stage]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    defaults = Settings()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--captions", type=int, default=defaults.captions, help="rows; default %(default)s")
-    add("--folder", default=defaults.folder, help="a new one; default %(default)s")
-    add("--k", type=int, default=defaults.k, help="tags of each kind; default %(default)s")
-    add("--shard-size", type=int, default=defaults.shard_size, help="default %(default)s")
-    add("--actors", type=int, help="parsers at a time; default one for each core")
-    add("--keep", action="store_true", help="leave what was generated")
-    add("--json", metavar="FILE", help="write the figures there as well")
-    add("--write", nargs=2, metavar=("ROWS", "TSV"), help=argparse.SUPPRESS)  # the first stage
-    add("--check", nargs=2, metavar=("ROWS", "LABELS"), help=argparse.SUPPRESS)  # and the last
-    flags = vars(parser.parse_args(arguments))
-    write, check, file = flags.pop("write"), flags.pop("check"), flags.pop("json")
-    try:
-        if write:
-            write_captions(Path(write[1]), int(write[0]))
-        elif check:
-            print(check_labels(int(check[0]), Path(check[1])))
-        else:
-            _report(Settings(**flags), file)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; what was generated is gone", file=sys.stderr)
-        return 130
-    return 0
+    """Returns the exit code, as `run_command`."""
+
+    def work(settings: Settings) -> str | None:
+        if settings.write:
+            return write_captions(Path(settings.write[1]), int(settings.write[0]))
+        if settings.check:
+            return check_labels(int(settings.check[0]), Path(settings.check[1]))
+        return _report(settings)
+
+    return run_command(__doc__, Settings, work, arguments, "stopped; what was generated is removed")
 
 
-def _report(settings: Settings, file: str | None) -> None:
+def _report(settings: Settings) -> str:
     def told(stage: Stage) -> None:
         print(f"{stage.name}: {stage.seconds:,.1f} s", file=sys.stderr, flush=True)
 
     stages = dry_run(settings, told)
-    about = f"{settings.captions:,} captions, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}"
-    print(f"{about}\n\n{table(stages)}\n\n{stages[-1].said.strip()}")
-    if file:
-        content = {
-            "settings": asdict(settings),
-            "date": time.strftime("%Y-%m-%d"),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "stages": [asdict(stage) for stage in stages],
-        }
-        target = Path(file)
-        Folder(target.parent).write_json(target.name, content)
+    date, cores = time.strftime("%Y-%m-%d"), os.cpu_count()
+    if settings.json:
+        about = {"settings": asdict(settings), "date": date, "cores": cores}
+        about |= {"python": platform.python_version(), "stages": [asdict(one) for one in stages]}
+        target = Path(settings.json)
+        Folder(target.parent).write_json(target.name, about)
+    title = f"{settings.captions:,} captions, {cores} cores, {date}"
+    return f"{title}\n\n{table(stages)}\n\n{stages[-1].said.strip()}"
 
 
 if __name__ == "__main__":

@@ -1,313 +1,132 @@
-"""Hours, money and disk for a data set of captions, by arithmetic that is shown line by line.
+"""Hours, dollars and tags per dollar of two ways to parse CC12M: a teacher, or a teacher and its student.
 
-    python workflows/cc12m/estimate.py                                   # CC12M, 8 x A100, Vicuna-33B
-    python workflows/cc12m/estimate.py --gpu h100 --price 3.00
-    python workflows/cc12m/estimate.py --model my/model --gpus 4 --captions 3300000 --success 0.7
+    python workflows/cc12m/estimate.py                                   # 8 x A100
+    python workflows/cc12m/estimate.py --gpu h100 --price 3
 
-An estimate, not a measurement: time two thousand captions (`--limit 2000`) before the hours are paid.
+An estimate by formulas; nothing here was measured on GPUs. Time two thousand captions (`--limit 2000`) before
+you pay for the hours.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 if __name__ == "__main__":
     # The repository, not this folder.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from parsing.errors import UserError
-from workflows.cc12m.arithmetic import (
-    GPUS,
-    VICUNA_33B,
-    Decoder,
-    Efficiency,
-    Work,
-    parse_caption,
-)
+from common.flags import setting
+from workflows.command import at_least, run_command
 
-VICUNA = "vicuna-33b"
-# From an engine that runs well to one that doesn't. What engines reach is known only from timing them.
-REACHED = {
-    "good": Efficiency(0.50, 0.80, prefix_once=True),
-    "middle": Efficiency(0.40, 0.70, prefix_once=False),
-    "poor": Efficiency(0.25, 0.50, prefix_once=False),
-}
-# Operations of one image of a training step, counted with torch's FlopCounterMode on ViT-B/16 at 224
-# pixels: frozen image side with the surgery's path, projector forward and forward with backward (it
-# runs twice, see training/README.md), and the frozen text side.
-TRAINING_FLOPS = 33.7e9 + 8.5e9 + 25.4e9 + 5.8e9
-TRAINING_REACHED = (0.45, 0.30, 0.15)
-EPOCHS, BATCH = 9, 4096  # the defaults of training/settings.py
-LOADED = 595.0  # images a second and core: training/README.md's 1,191 with 2 cores, 500 x 375 JPEGs
-# Bytes a row. README.md's dry run left 97 of tags without attributes and raw answers, from words that
-# pack better than real ones, and 157 of labels with what their reader keeps beside them.
-TAG_BYTES, LABEL_BYTES = 330.0, 160.0
+# Data sheets: name, dense bfloat16 operations a second, bytes a second from memory.
+GPUS = {"a100": ("A100 80 GB", 312e12, 2.04e12), "h100": ("H100 80 GB", 989e12, 3.35e12)}
+FLOPS, BANDWIDTH, TRAINING = 0.4, 0.7, 0.1  # shares of the data sheet that are reached; assumed
+
+
+@dataclass(frozen=True)
+class Llm:
+    """What of a model decides its cost.
+
+    Attributes:
+        name: for people.
+        parameters: number of weights, two bytes each.
+        cache_bytes: bytes of keys and values of one token: 2 * layers * heads of keys * width * 2.
+        prefix: tokens of the prompt that are the same for every caption.
+        gpus: that one engine spans.
+    """
+
+    name: str
+    parameters: float
+    cache_bytes: float
+    prefix: int
+    gpus: int
+
+
+TEACHER = Llm("vicuna-33b", 32.53e9, 2 * 60 * 52 * 128 * 2, 556, gpus=2)
+STUDENT = Llm("student (SmolLM2-135M)", 134.5e6, 2 * 30 * 3 * 64 * 2, 3, gpus=1)
 
 
 @dataclass(frozen=True)
 class Settings:
     """What is estimated.
 
-    Attributes:
-        captions: rows of the data set.
-        model: `vicuna-33b`, a folder or a hub id.
-        gpu, gpus: a key of `GPUS`, and how many.
-        tensor_parallel, batch: as in parsing/run.py.
-        price: of one GPU for an hour, in any currency.
-        prefix, own, out: tokens a caption; see `Work`.
-        success: share of the images that can still be downloaded.
-        image_bytes: of an image as it is stored.
-        weight_bytes: bytes a weight, for a quantised copy; None takes what the model's config says.
+    Raises:
+        UserError: a number that is too small.
     """
 
-    captions: int = 12_423_374
-    model: str = VICUNA
-    gpu: str = "a100"
-    gpus: int = 8
-    tensor_parallel: int = 2
-    batch: int = 256
-    price: float = 2.0
-    prefix: float = 352
-    own: float = 31
-    out: float = 20
-    success: float = 0.63
-    image_bytes: float = 40_000
-    weight_bytes: float | None = None
+    captions: int = setting(12_423_374, "rows of the data set", metavar="N")
+    sample: int = setting(100_000, "captions that the teacher parses for the student", metavar="N")
+    gpu: str = setting("a100", "the card", choices=tuple(GPUS))
+    gpus: int = setting(8, "how many cards", metavar="N")
+    price: float = setting(2.0, "dollars of one GPU for an hour", metavar="X")
+    batch: int = setting(
+        256, "concurrent sequences of an engine, as in parsing/run.py", metavar="N"
+    )
+    own: float = setting(30, "tokens of a caption in the prompt", metavar="N")
+    out: float = setting(12, "tokens of an answer", metavar="N")
+    tags: float = setting(2.0, "tags of a caption", metavar="N")
+    limit: float = setting(
+        1000, "captions/s that the processor of an engine's host can serve", metavar="N"
+    )
 
     def __post_init__(self) -> None:
-        if self.gpu not in GPUS:
-            raise UserError(f"--gpu is one of {', '.join(GPUS)}, not '{self.gpu}'")
-        for name in ("captions", "gpus", "tensor_parallel", "batch", "own", "out", "image_bytes"):
-            if not getattr(self, name) > 0:
-                flag = name.replace("_", "-")
-                raise UserError(f"--{flag} must be above 0, not {getattr(self, name):g}")
-        for name in ("price", "prefix"):
-            if getattr(self, name) < 0:
-                raise UserError(f"--{name} must not be negative, not {getattr(self, name):g}")
-        if self.weight_bytes is not None and self.weight_bytes <= 0:
-            raise UserError(f"--weight-bytes must be above 0, not {self.weight_bytes:g}")
-        if not 0 < self.success <= 1:
-            raise UserError(f"--success is a share between 0 and 1, not {self.success:g}")
-        if self.gpus < self.tensor_parallel:
-            raise UserError(
-                f"one engine spans {self.tensor_parallel} GPUs (--tensor-parallel), and there are "
-                f"{self.gpus} (--gpus)"
-            )
+        at_least(self, captions=1, sample=1, gpus=TEACHER.gpus, batch=1, own=1, out=1, price=0.01)
+        at_least(self, tags=0.01, limit=1)
 
-    @property
-    def engines(self) -> int:
-        return self.gpus // self.tensor_parallel
+    def rate(self, model: Llm) -> float:
+        """Captions/s of all engines of a model.
 
-    @property
-    def work(self) -> Work:
-        return Work(self.prefix, self.own, self.out)
+        An engine takes 2 P (own + out) / F seconds of arithmetic for a caption and its answer, and reads
+        weights and cached tokens for each token it writes: out (2 P / batch + held * cache) / B. P are the
+        weights, F and B the operations and bytes a second that its GPUs reach, `held` the cached tokens of
+        an answer halfway. The processor of its host limits small models.
+        """
+        _, flops, bandwidth = GPUS[self.gpu]
+        held = model.prefix + self.own + self.out / 2
+        reading = 2 * model.parameters * (self.own + self.out) / (flops * FLOPS * model.gpus)
+        step = 2 * model.parameters / self.batch + held * model.cache_bytes
+        writing = self.out * step / (bandwidth * BANDWIDTH * model.gpus)
+        return self.gpus // model.gpus * min(self.limit, 1 / (reading + writing))
+
+    def training_hours(self) -> float:
+        """Of the student on one GPU, one epoch: 6 P (own + out) sample / (a tenth of its operations)."""
+        operations = 6 * STUDENT.parameters * (self.own + self.out) * self.sample
+        return operations / (GPUS[self.gpu][1] * TRAINING) / 3600
 
 
-def decoder_of(model: str) -> Decoder:
-    """`VICUNA_33B`, or what a model's config says; nothing but the config is fetched.
-
-    Raises:
-        UserError: there is no such model, or it is no decoder.
-    """
-    if model == VICUNA:
-        return VICUNA_33B
-    from transformers import AutoConfig
-
-    from parsing.dry_run import count_weights
-    from parsing.models import find_model
-
-    found = find_model(model)
-    found.digest()  # says what is wrong with a name
-    parameters = count_weights(found)
-    if parameters is None:
-        raise UserError(f"transformers does not know the architecture of {model}")
-    config = AutoConfig.from_pretrained(found.folder(), revision=found.revision)
-    return Decoder.of_config(config, parameters)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Three values of everything that is estimated, good to poor, or one where it is exact.
-
-    Attributes:
-        arithmetic: lines of text, how each follows from the settings.
-        captions_a_second: of all engines.
-        parsing_hours, parsing_cost: of all GPUs; the cost is of them together.
-        training_hours, training_cost: likewise.
-        disk: bytes by what they hold.
-    """
-
-    arithmetic: tuple[str, ...]
-    captions_a_second: tuple[float, ...]
-    parsing_hours: tuple[float, ...]
-    parsing_cost: tuple[float, ...]
-    training_hours: tuple[float, ...]
-    training_cost: tuple[float, ...]
-    disk: dict[str, float]
-
-
-def estimate(settings: Settings, model: Decoder) -> Estimate:
-    """All of it.
-
-    Raises:
-        UserError: the model cannot be split so, or does not fit.
-    """
-    if settings.weight_bytes is not None:
-        model = replace(model, weight_bytes=settings.weight_bytes)
-    gpu, tp, work = GPUS[settings.gpu], settings.tensor_parallel, settings.work
-    room = _room(settings, model)
-    lines = [
-        f"weights: {model.parameters / 1e9:.2f} B x {model.weight_bytes:g} bytes = "
-        f"{model.weights / 1e9:.1f} GB, {model.weights / tp / 1e9:.1f} GB on each of {tp} GPUs",
-        f"keys and values of a token: 2 x {model.layers} layers x {model.kv_heads} heads x "
-        f"{model.head_dim} x {model.cache_bytes:g} bytes = {model.kv_bytes / 1e6:.3f} MB",
-        f"room beside the weights: {room:,.0f} tokens = {room * model.kv_bytes / 1e9:.0f} GB, for "
-        f"{(room - work.prefix) / work.held:,.0f} answers of {work.held:.0f} tokens and one prefix "
-        f"(--batch {settings.batch})",
-        f"a caption: {work.prefix:g} shared tokens (cached), {work.own:g} of its own, "
-        f"{work.out:g} out",
-    ]
-    costs = {n: parse_caption(model, gpu, tp, settings.batch, work, e) for n, e in REACHED.items()}
-    for name, cost in costs.items():
-        reached = REACHED[name]
-        lines.append(
-            f"{name}: {reached.flops:.0%} of {tp} x {gpu.flops / 1e12:.0f} TFLOPS reads a caption in "
-            f"{cost.prefill * 1e3:.1f} ms; a step for {settings.batch} answers reads "
-            f"{cost.step_bytes / 1e9:.0f} GB (the prefix "
-            f"{'once' if reached.prefix_once else 'for each'}) at {reached.bandwidth:.0%} of {tp} x "
-            f"{gpu.bandwidth / 1e12:.2f} TB/s; {work.out:g} steps shared by {settings.batch} are "
-            f"{cost.decode * 1e3:.1f} ms: {cost.rate:,.0f} captions/s an engine"
-        )
-    rates = tuple(cost.rate * settings.engines for cost in costs.values())
-    hours = tuple(settings.captions / rate / 3600 for rate in rates)
-    images = settings.captions * settings.success
-    flops = images * EPOCHS * TRAINING_FLOPS
-    trained = tuple(
-        flops / (settings.gpus * gpu.flops * share) / 3600 for share in TRAINING_REACHED
+def report(settings: Settings) -> str:
+    """The table, and what it follows from."""
+    s, teacher, student = settings, settings.rate(TEACHER), settings.rate(STUDENT)
+    sample = min(s.sample, s.captions)
+    alone = s.captions / teacher / 3600
+    both = sample / teacher / 3600 + s.training_hours() + s.captions / student / 3600
+    hours = (alone, both)
+    costs = [one * s.gpus * s.price for one in hours]
+    rows: list[tuple[str, Sequence[str]]] = [
+        (f"{s.captions:,} captions, {s.gpus} x {GPUS[s.gpu][0]}",
+         ("teacher parses everything", f"teacher parses {sample:,}, student everything")),
+        ("---", ("--:", "--:")),
+        (f"captions/s, teacher, {s.gpus // TEACHER.gpus} engines", [f"{teacher:,.0f}"] * 2),
+        (f"captions/s, student, {s.gpus} engines", ("", f"{student:,.0f}")),
+        ("hours, training of the student included", [f"{one:,.1f}" for one in hours]),
+        (f"dollars, at {s.price:g} a GPU hour", [f"{one:,.0f}" for one in costs]),
+        ("tags per dollar", [f"{float(f'{s.captions * s.tags / one:.2g}'):,.0f}" for one in costs]),
+    ]  # fmt: skip
+    lines = [f"| {name} | {' | '.join(cells)} |" for name, cells in rows]
+    about = (
+        f"estimated, not measured: {TEACHER.name} and {STUDENT.name}, {s.own:g} tokens of a caption, "
+        f"{s.out:g} out, {s.tags:g} tags, {FLOPS:.0%} of the operations and {BANDWIDTH:.0%} of the "
+        f"bandwidth, at most {s.limit:g} captions/s an engine"
     )
-    lines += [
-        f"training: {images / 1e6:.2f} M images x {EPOCHS} epochs = "
-        f"{images * EPOCHS / BATCH:,.0f} steps of {BATCH:,}; x {TRAINING_FLOPS / 1e9:.0f} GFLOP = "
-        f"{flops / 1e18:.1f} EFLOP; {', '.join(f'{s:.0%}' for s in TRAINING_REACHED)} of "
-        f"{settings.gpus} x {gpu.flops / 1e12:.0f} TFLOPS",
-        f"training at the middle rate asks for {images * EPOCHS / trained[1] / 3600:,.0f} images/s: "
-        f"{images * EPOCHS / trained[1] / 3600 / LOADED:,.0f} cores that decode "
-        f"{LOADED:.0f} each, and {images * EPOCHS * settings.image_bytes / trained[1] / 3600 / 1e6:,.0f}"
-        " MB/s from the disk",
-    ]
-    disk = {
-        "images": images * settings.image_bytes,
-        "tags": settings.captions * TAG_BYTES,
-        "labels": settings.captions * LABEL_BYTES,
-        "model": model.weights,
-    }
-    lines.append(
-        f"disk: {images / 1e6:.2f} M images x {settings.image_bytes / 1e3:g} kB, "
-        f"{settings.captions / 1e6:.2f} M captions x {TAG_BYTES:g} bytes of tags and "
-        f"{LABEL_BYTES:g} bytes of labels, and the model"
-    )
-    price = settings.gpus * settings.price
-    return Estimate(
-        tuple(lines),
-        rates,
-        hours,
-        tuple(h * price for h in hours),
-        trained,
-        tuple(h * price for h in trained),
-        disk,
-    )
-
-
-def _room(settings: Settings, model: Decoder) -> float:
-    gpu, tp = GPUS[settings.gpu], settings.tensor_parallel
-    if not model.splits_over(tp):
-        raise UserError(
-            f"{model.heads} heads of attention cannot be shared by {tp} GPUs: give another "
-            "--tensor-parallel"
-        )
-    room = model.cached_tokens(gpu.memory, tp)
-    if room < settings.prefix + settings.work.held:
-        raise UserError(
-            f"{model.weights / 1e9:.0f} GB of weights do not fit {tp} x {gpu.name}: give a larger "
-            "--tensor-parallel, or a quantised model"
-        )
-    return room
-
-
-def report(settings: Settings, found: Estimate) -> str:
-    """For people."""
-
-    def row(name: str, values: tuple[float, ...], form: str) -> str:
-        return f"| {name} | " + " | ".join(form.format(v) for v in values) + " |"
-
-    gpus = f"{settings.gpus} x {GPUS[settings.gpu].name}"
-    return "\n".join(
-        [
-            "estimate by arithmetic, nothing here was measured on these GPUs",
-            "",
-            *found.arithmetic,
-            "",
-            f"| {settings.captions:,} captions, {gpus} | {' | '.join(REACHED)} |",
-            "|---|--:|--:|--:|",
-            row(f"captions/s, {settings.engines} engines", found.captions_a_second, "{:,.0f}"),
-            row("parsing, hours", found.parsing_hours, "{:,.1f}"),
-            row(f"parsing, at {settings.price:g} a GPU hour", found.parsing_cost, "{:,.0f}"),
-            row("training, hours", found.training_hours, "{:,.1f}"),
-            row(f"training, at {settings.price:g} a GPU hour", found.training_cost, "{:,.0f}"),
-            "",
-            "disk: "
-            + ", ".join(f"{name} {size / 1e9:,.1f} GB" for name, size in found.disk.items()),
-        ]
-    )
+    return "\n".join([*lines, "", about])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    defaults = Settings()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    helps = {
-        "captions": "rows of the data set",
-        "model": "vicuna-33b, a folder or a hub id",
-        "gpu": f"one of {', '.join(GPUS)}",
-        "gpus": "how many",
-        "tensor_parallel": "GPUs that one engine spans",
-        "batch": "answers in the making, as in parsing/run.py",
-        "price": "of one GPU for an hour",
-        "prefix": "tokens of rules and examples",
-        "own": "tokens of a caption's own part of the prompt",
-        "out": "tokens of an answer",
-        "success": "share of the images that can still be downloaded",
-        "image_bytes": "of an image as it is stored",
-    }
-    for name, text in helps.items():
-        value = getattr(defaults, name)
-        parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=type(value),
-            default=value,
-            help=f"{text} (default %(default)s)",
-        )
-    parser.add_argument(
-        "--weight-bytes", type=float, help="bytes a weight, for a quantised copy: 1, or 0.55"
-    )
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    flags = vars(parser.parse_args(arguments))
-    as_json = flags.pop("json")
-    try:
-        settings = Settings(**flags)
-        found = estimate(settings, decoder_of(settings.model))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    content = {"settings": asdict(settings)} | asdict(found)
-    print(json.dumps(content, indent=2) if as_json else report(settings, found))
-    return 0
+    """Returns the exit code, as `run_command`."""
+    return run_command(__doc__, Settings, report, arguments)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python workflows/cc12m/to_parquet.py cc12m.tsv cc12m.parquet
     python workflows/cc12m/to_parquet.py data/cc12m cc12m-there.parquet
 
-img2dataset takes a TSV's first line for a header and quotation marks for quoting, and CC12M's TSV has
-neither: it would lose a row and change captions. Of Parquet there is one reading. The second form reads
-the Parquet file that img2dataset writes beside each shard, and keeps the images that came.
+img2dataset reads a TSV's first line as a header and quotation marks as quoting. CC12M's TSV has neither, so
+a row would be lost and captions changed; Parquet is read as it is. The second form reads the Parquet file
+that img2dataset writes beside each shard, and keeps the images that were downloaded.
 """
 
 from __future__ import annotations
@@ -24,17 +24,14 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from parsing.errors import UserError, reason
-from parsing.readers import Source
+from common.errors import UserError, reason
+from parsing.source.readers import Source
 
 SCHEMA = pa.schema(
-    [
-        pa.field("url", pa.string(), nullable=False),
-        pa.field("caption", pa.string(), nullable=False),
-    ]
+    [pa.field("url", pa.string(), nullable=False), pa.field("caption", pa.string(), nullable=False)]
 )
 SIDECAR = ("key", "url", "caption", "status")  # columns of img2dataset's that are read
-CAME = "success"
+DOWNLOADED = "success"
 ROWS = 131_072  # of a row group, and in memory
 
 
@@ -82,7 +79,7 @@ def keep_downloaded(folder: Path, target: Path) -> tuple[int, int]:
         target: appears once it is complete.
 
     Returns:
-        images that came, and images that did not.
+        images that were downloaded, and images that were not.
 
     Raises:
         UserError: no Parquet files there, or such that img2dataset has not written.
@@ -93,7 +90,7 @@ def keep_downloaded(folder: Path, target: Path) -> tuple[int, int]:
     aside = target.with_name(f".{target.name}.part")
     try:
         rows = pl.scan_parquet(files).select(SIDECAR)
-        rows.filter(pl.col("status") == CAME).drop("status").sink_parquet(aside)
+        rows.filter(pl.col("status") == DOWNLOADED).drop("status").sink_parquet(aside)
         came = pl.scan_parquet(aside).select(pl.len()).collect().item()
         total = rows.select(pl.len()).collect().item()
         if not came:

@@ -1,4 +1,4 @@
-"""One command of a recipe from start to end: seconds, memory of all its processes, files it leaves."""
+"""Runs one command and measures it: seconds, memory of all its processes, files that it leaves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Stage:
         name: for people.
         seconds: wall clock.
         cpu_seconds: of processors, all processes together. Exact for a command that waits for its
-            children; for processes that nobody waits for, as far as the last look at each saw them.
+            children; other processes count as far as they were seen.
         driver_gb: peak of the command's own process, GB of resident memory.
         tree_gb: peak of it and all its descendants together, GB; a page that several of them
             share counts once (the sum of their proportional set sizes).

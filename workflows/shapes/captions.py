@@ -157,28 +157,28 @@ class _Mention:
         return " ".join((COUNTS[self.count], *self.adjectives, plural))
 
 
-def write_caption(scene: Scene, lot: random.Random, manner: Manner = Manner()) -> Caption:
-    """A caption for a scene, by lot."""
+def write_caption(scene: Scene, rng: random.Random, manner: Manner = Manner()) -> Caption:
+    """A caption for a scene, at random."""
     indices = list(range(len(scene.placed)))
-    if len(indices) > 1 and lot.random() < manner.omitted:
+    if len(indices) > 1 and rng.random() < manner.omitted:
         indices.pop()
-    lot.shuffle(indices)
-    mentions = _mentions([scene.placed[i] for i in indices], lot, manner)
-    place = lot.choice(PLACES[scene.ground]) if lot.random() < manner.place else None
-    if len(mentions) == 1 and mentions[0].count == 1 and lot.random() < manner.predicate:
-        text, place = _predicate(mentions[0], place, lot)
+    rng.shuffle(indices)
+    mentions = _mentions([scene.placed[i] for i in indices], rng, manner)
+    place = rng.choice(PLACES[scene.ground]) if rng.random() < manner.place else None
+    if len(mentions) == 1 and mentions[0].count == 1 and rng.random() < manner.predicate:
+        text, place = _predicate(mentions[0], place, rng)
     else:
-        template = lot.choice(WEB if lot.random() < manner.web else PLAIN)
+        template = rng.choice(WEB if rng.random() < manner.web else PLAIN)
         if "{p}" not in template:
             place = None
         text = template.format(
-            a=_join([_article(m, lot) for m in mentions], lot),
-            b=_join([m.bare for m in mentions], lot),
+            a=_join([_article(m, rng) for m in mentions], rng),
+            b=_join([m.bare for m in mentions], rng),
             p=place[0] if place else "",
-            brand=_brand(lot) if "{brand}" in template else "",
+            brand=_brand(rng) if "{brand}" in template else "",
         )
     text = " ".join(text.split())
-    if lot.random() < manner.capital:
+    if rng.random() < manner.capital:
         text = text[0].upper() + text[1:]
     objects = [m.name for m in mentions]
     pairs = [
@@ -194,34 +194,34 @@ def write_caption(scene: Scene, lot: random.Random, manner: Manner = Manner()) -
     )
 
 
-def _mentions(placed: Sequence[Placed], lot: random.Random, manner: Manner) -> list[_Mention]:
+def _mentions(placed: Sequence[Placed], rng: random.Random, manner: Manner) -> list[_Mention]:
     kinds = Counter(p.thing for p in placed)
-    together = {kind for kind, count in kinds.items() if count > 1 and lot.random() < 0.6}
+    together = {kind for kind, count in kinds.items() if count > 1 and rng.random() < 0.6}
     mentions = []
     for one in placed:
         name = one.thing
         if name in together:
             if kinds[name]:
                 same = {(p.colour, p.texture) for p in placed if p.thing == name}
-                shared = (one.colour,) if len(same) == 1 and lot.random() < manner.colour else ()
+                shared = (one.colour,) if len(same) == 1 and rng.random() < manner.colour else ()
                 mentions.append(_Mention(name, shared, kinds[name]))
                 kinds[name] = 0
             continue
-        if name in SYNONYMS and lot.random() < manner.synonym:
-            name = lot.choice(SYNONYMS[name])
+        if name in SYNONYMS and rng.random() < manner.synonym:
+            name = rng.choice(SYNONYMS[name])
         adjectives = []
-        if one.size in SIZE_WORDS and lot.random() < manner.size:
-            adjectives.append(lot.choice(SIZE_WORDS[one.size]))
-        if one.texture in TEXTURE_WORDS and lot.random() < manner.texture:
-            adjectives.append(lot.choice(TEXTURE_WORDS[one.texture]))
-        if lot.random() < manner.colour:
+        if one.size in SIZE_WORDS and rng.random() < manner.size:
+            adjectives.append(rng.choice(SIZE_WORDS[one.size]))
+        if one.texture in TEXTURE_WORDS and rng.random() < manner.texture:
+            adjectives.append(rng.choice(TEXTURE_WORDS[one.texture]))
+        if rng.random() < manner.colour:
             adjectives.append(one.colour)
         mentions.append(_Mention(name, tuple(adjectives)))
     return mentions
 
 
 def _predicate(
-    mention: _Mention, place: tuple[str, str, str | None] | None, lot: random.Random
+    mention: _Mention, place: tuple[str, str, str | None] | None, rng: random.Random
 ) -> tuple[str, tuple[str, str, str | None] | None]:
     """`the ball is red`; without anything to tell, the thing and where it is."""
     if not mention.adjectives:
@@ -230,24 +230,24 @@ def _predicate(
     told = " and ".join(mention.adjectives[-2:])
     before = " ".join((*mention.adjectives[:-2], mention.name))
     where = place[0] if place else ""
-    return f"{lot.choice(('the', 'this', 'my'))} {before} {where} is {told}", place
+    return f"{rng.choice(('the', 'this', 'my'))} {before} {where} is {told}", place
 
 
-def _article(mention: _Mention, lot: random.Random) -> str:
+def _article(mention: _Mention, rng: random.Random) -> str:
     if mention.count > 1:
         return mention.bare
     article = "an" if mention.bare[0] in "aeiou" else "a"
-    return f"{lot.choice((article,) * 6 + ('the', 'this', 'my'))} {mention.bare}"
+    return f"{rng.choice((article,) * 6 + ('the', 'this', 'my'))} {mention.bare}"
 
 
-def _join(phrases: Sequence[str], lot: random.Random) -> str:
+def _join(phrases: Sequence[str], rng: random.Random) -> str:
     if len(phrases) > 2:
         return ", ".join(phrases[:-1]) + " and " + phrases[-1]
-    return lot.choice(JOINS).join(phrases)
+    return rng.choice(JOINS).join(phrases)
 
 
-def _brand(lot: random.Random) -> str:
-    if lot.random() < 0.6:
-        return lot.choice(MAKERS)
-    thing, colour = lot.choice(NAMES).title(), lot.choice(("Red", "Blue", "Green", "Silver"))
-    return lot.choice(TRAPS).format(thing=thing, colour=colour)
+def _brand(rng: random.Random) -> str:
+    if rng.random() < 0.6:
+        return rng.choice(MAKERS)
+    thing, colour = rng.choice(NAMES).title(), rng.choice(("Red", "Blue", "Green", "Silver"))
+    return rng.choice(TRAPS).format(thing=thing, colour=colour)

@@ -27,7 +27,9 @@ import yaml
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from parsing.errors import UserError
+from common.errors import UserError
+from common.flags import setting
+from workflows.command import at_least
 from workflows.shapes.captions import SIZE_WORDS, TEXTURE_WORDS, Caption, write_caption
 from workflows.shapes.drawing import SIDE, Painter
 from workflows.shapes.world import NAMES, Choice, Placed, Scene, draw_scene
@@ -44,31 +46,20 @@ _MOST_TRIES = 200
 class Settings:
     """What to write.
 
-    Attributes:
-        out: the folder; made whole or not at all.
-        train: captioned scenes for training.
-        held_out: scenes of each of the two benchmarks.
-        seed: everything follows from it.
-        side: pixels of the square pictures.
+    Raises:
+        UserError: a number that is too small, or no folder.
     """
 
-    out: str
-    train: int = 3000
-    held_out: int = 300
-    seed: int = 0
-    side: int = SIDE
+    out: str = setting("", "folder to write, which appears whole or not at all", required=True)
+    train: int = setting(3000, "captioned scenes for training", metavar="N")
+    held_out: int = setting(300, "scenes of each of the two benchmarks", metavar="N")
+    seed: int = setting(0, "from which everything follows", metavar="N")
+    side: int = setting(SIDE, "pixels of the square pictures", metavar="N")
 
     def __post_init__(self) -> None:
         if not self.out:
             raise UserError("--out names the folder to write, and is empty")
-        for flag, value, least in (
-            ("--train", self.train, 1),
-            ("--held-out", self.held_out, 1),
-            ("--seed", self.seed, 0),
-            ("--side", self.side, 32),
-        ):
-            if value < least:
-                raise UserError(f"{flag} is at least {least}, not {value}")
+        at_least(self, train=1, held_out=1, seed=0, side=32)
 
     def to_json(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if key != "out"} | {
@@ -103,9 +94,9 @@ class Sample:
 def samples(kind: str, count: int, seed: int) -> Iterator[Sample]:
     """Captioned scenes; each follows from the seed, the kind and its own number alone."""
     for number in range(count):
-        lot = random.Random(f"{seed} {kind} {number}")
-        scene = draw_scene(lot)
-        yield Sample(f"{number:08d}", scene, write_caption(scene, lot))
+        rng = random.Random(f"{seed} {kind} {number}")
+        scene = draw_scene(rng)
+        yield Sample(f"{number:08d}", scene, write_caption(scene, rng))
 
 
 def write_world(settings: Settings) -> bool:
@@ -173,15 +164,8 @@ def _write_shard(path: Path, group: list[Sample], painter: Painter) -> None:
 def _write_segmentation(root: Path, group: list[Sample], painter: Painter) -> None:
     (root / "images").mkdir(parents=True)
     (root / "masks").mkdir()
-    about = {
-        "title": "Shapes",
-        "source": "workflows/shapes/make.py",
-        "background": True,
-        "threshold": THRESHOLD,
-        "ignore": [],
-        "first": 1,
-        "classes": list(NAMES),
-    }
+    about = {"title": "Shapes", "source": "workflows/shapes/make.py", "background": True}
+    about |= {"threshold": THRESHOLD, "ignore": [], "first": 1, "classes": list(NAMES)}
     (root / "benchmark.yaml").write_text(yaml.safe_dump(about, sort_keys=False), "utf-8")
     for one in group:
         picture, owner = painter.draw(one.scene)
@@ -193,6 +177,7 @@ def _write_segmentation(root: Path, group: list[Sample], painter: Painter) -> No
 def _write_referring(root: Path, settings: Settings, painter: Painter) -> None:
     (root / "images" / "train2014").mkdir(parents=True)
     (root / "refcoco").mkdir()
+    side = settings.side
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     refs: list[dict[str, Any]] = []
@@ -200,65 +185,61 @@ def _write_referring(root: Path, settings: Settings, painter: Painter) -> None:
         scene, picture, owner, found = _referring_scene(number, settings, painter)
         name = f"{number:08d}.png"
         (root / "images" / "train2014" / name).write_bytes(_png(picture))
-        images.append(
-            {"id": number, "file_name": name, "height": settings.side, "width": settings.side}
-        )
+        images.append({"id": number, "file_name": name, "height": side, "width": side})
         for index, placed in enumerate(scene.placed):
-            mask = owner == index + 1
-            runs = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
             identity = len(annotations) + 1
-            category = 1 + NAMES.index(placed.thing)
-            annotations.append(
-                {
-                    "id": identity,
-                    "image_id": number,
-                    "category_id": category,
-                    "segmentation": {"size": runs["size"], "counts": runs["counts"].decode()},
-                    "area": int(mask.sum()),
-                    "bbox": coco_mask.toBbox(runs).tolist(),
-                    "iscrowd": 0,
-                }
-            )
+            both = {"image_id": number, "category_id": 1 + NAMES.index(placed.thing)}
+            annotations.append({"id": identity, **both, **_coco_mask(owner == index + 1)})
             if index in found:
-                sentence = {
-                    "sent_id": len(refs),
-                    "sent": found[index],
-                    "raw": found[index],
-                    "tokens": found[index].split(),
-                }
-                refs.append(
-                    {
-                        "ref_id": len(refs),
-                        "ann_id": identity,
-                        "image_id": number,
-                        "category_id": category,
-                        "file_name": name,
-                        "split": "val",
-                        "sent_ids": [sentence["sent_id"]],
-                        "sentences": [sentence],
-                    }
-                )
+                refs.append(_ref(len(refs), identity, both, name, found[index]))
     categories = [{"id": i, "name": name} for i, name in enumerate(NAMES, start=1)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     _write_json(root / "refcoco" / "instances.json", content)
     (root / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
 
 
+def _coco_mask(mask: np.ndarray) -> dict[str, Any]:
+    """The mask of one thing, bool of shape (side, side), as an annotation of COCO has it."""
+    runs = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {
+        "segmentation": {"size": runs["size"], "counts": runs["counts"].decode()},
+        "area": int(mask.sum()),
+        "bbox": coco_mask.toBbox(runs).tolist(),
+        "iscrowd": 0,
+    }
+
+
+def _ref(
+    number: int, annotation: int, both: dict[str, int], file: str, text: str
+) -> dict[str, Any]:
+    """One expression, as a file of REFER has it."""
+    sentence = {"sent_id": number, "sent": text, "raw": text, "tokens": text.split()}
+    return {
+        "ref_id": number,
+        "ann_id": annotation,
+        **both,
+        "file_name": file,
+        "split": "val",
+        "sent_ids": [number],
+        "sentences": [sentence],
+    }
+
+
 def _referring_scene(
     number: int, settings: Settings, painter: Painter
 ) -> tuple[Scene, np.ndarray, np.ndarray, dict[int, str]]:
     """A scene with several of one thing, drawn, and the expressions that tell them apart."""
-    lot = random.Random(f"{settings.seed} referring {number}")
+    rng = random.Random(f"{settings.seed} referring {number}")
     for _ in range(_MOST_TRIES):
-        two = lot.sample(NAMES, 2)
-        scene = draw_scene(lot, Choice(counts=(2, 3, 3, 4), things=(two[0], two[0], two[1])))
+        two = rng.sample(NAMES, 2)
+        scene = draw_scene(rng, Choice(counts=(2, 3, 3, 4), things=(two[0], two[0], two[1])))
         picture, owner = painter.draw(scene)
         found = {}
         for index, placed in enumerate(scene.placed):
             alone = painter.draw(Scene(scene.ground, (placed,), scene.light))[1] > 0
             seen = (owner == index + 1).sum()
             rivals = [p for p in scene.placed if p is not placed and p.thing == placed.thing]
-            text = expression(placed, rivals, lot) if rivals else None
+            text = expression(placed, rivals, rng) if rivals else None
             if text is not None and seen >= _SEEN * alone.sum():
                 found[index] = text
         if found:
@@ -266,10 +247,10 @@ def _referring_scene(
     raise AssertionError(f"no scene for expressions in {_MOST_TRIES} draws")
 
 
-def expression(placed: Placed, rivals: Iterable[Placed], lot: random.Random) -> str | None:
+def expression(placed: Placed, rivals: Iterable[Placed], rng: random.Random) -> str | None:
     """Words that mean one thing of several of its kind, such as `large red ball`.
 
-    Attributes are added by lot until no rival answers to all of them, and sometimes one more.
+    Attributes are added at random until no rival answers to all of them, and sometimes one more.
 
     Returns:
         None where no words tell them apart.
@@ -281,15 +262,15 @@ def expression(placed: Placed, rivals: Iterable[Placed], lot: random.Random) -> 
     }
     left = list(rivals)
     usable = [kind for kind in words if words[kind]]
-    lot.shuffle(usable)
+    rng.shuffle(usable)
     told: list[str] = []
     for kind in usable:
-        if left or lot.random() < 0.3:
+        if left or rng.random() < 0.3:
             told.append(kind)
             left = [one for one in left if getattr(one, kind) == getattr(placed, kind)]
     if left:
         return None
-    chosen = [lot.choice(words[kind]) for kind in words if kind in told]
+    chosen = [rng.choice(words[kind]) for kind in words if kind in told]
     return " ".join((*chosen, placed.thing))
 
 

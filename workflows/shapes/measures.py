@@ -1,11 +1,10 @@
-"""How well a CLIP knows the small world: it names, it tells captions apart, its patches segment.
+"""How well a CLIP knows the small world: naming, retrieval, and segmentation by its patches.
 
 python workflows/shapes/measures.py --model workflows/shapes/clip
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 from collections.abc import Sequence
@@ -19,24 +18,42 @@ if __name__ == "__main__":
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from eval.class_embeddings import class_embeddings
+from common.flags import setting
 from eval.confusion import ConfusionMatrix
-from parsing.errors import UserError
+from eval.inference.class_embeddings import class_embeddings
+from eval.inference.segmenter import Segmenter
+from eval.inference.settings import Inference
 from training.clip import Clip, load_clip
 from training.dense import Dense
 from training.model import normalise
-from training.surgery import MASKCLIP, NONE, SURGERY, ImagePath, image_tokens, plain_features
+from training.surgery import MASKCLIP, NONE, SURGERY, ImagePath, image_tokens
+from workflows.calibration import for_segmentation
+from workflows.command import at_least, run_command
 from workflows.shapes.dataset import samples
 from workflows.shapes.drawing import Painter
 from workflows.shapes.world import NAMES, Choice, Scene, draw_scene
 
 SCALES = (5.0, 10.0, 20.0, 40.0)  # of Eq. 8
 THRESHOLDS = tuple(np.arange(0.1, 0.96, 0.05).round(2).tolist())
+CLASSES = len(NAMES) + 1  # with the background
 _BATCH = 64
 _FITTING = 300  # steps
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured."""
+
+    model: str = setting("", "folder of an open_clip model", required=True, metavar="DIR")
+    scenes: int = setting(300, "scenes of each kind", metavar="N")
+    seed: int = setting(0, "of the scenes", metavar="N")
+
+    def __post_init__(self) -> None:
+        at_least(self, scenes=1, seed=0)
 
 
 @dataclass(frozen=True)
@@ -45,8 +62,8 @@ class Segmented:
 
     Attributes:
         path: `none`, `maskclip` or `surgery`, with the depth.
-        miou: percent, over background and all things, at the best scale and threshold; these were
-            chosen on other scenes than are counted.
+        miou: percent, over background and all things, at the best scale and threshold, which were
+            chosen on other scenes.
         things: percent, mean IoU of the things alone.
         scale, threshold: of Eq. 8.
     """
@@ -68,7 +85,7 @@ class Measures:
         retrieval: captions and pictures that find each other among `scenes`, mean of both directions.
         background: mIoU of calling everything background.
         supervised: mIoU of a linear map from the same patches to the classes, fitted to the masks
-            of as many other scenes: what no CLIP is told.
+            of as many other scenes. A CLIP has no masks to learn from.
         segmented: one for each path.
         scenes: how many of each kind.
     """
@@ -101,6 +118,34 @@ class Measures:
         return "\n".join(lines + [f"| {name} | {value:.1f} |" for name, value in rows])
 
 
+class DrawnScenes:
+    """Scenes as a benchmark: what the calibration and the segmenter read of one.
+
+    Attributes:
+        pictures: uint8 of shape (N, side, side, 3).
+        truths: the class of every pixel, int16 of shape (N, side, side); 0 is the background.
+    """
+
+    names = NAMES
+    class_names = ("background", *NAMES)
+
+    def __init__(self, painter: Painter, scenes: Sequence[Scene]):
+        self.keys = range(len(scenes))
+        pictures, truths = [], []
+        for scene in scenes:
+            picture, owner = painter.draw(scene)
+            classes = [0, *(1 + NAMES.index(one.thing) for one in scene.placed)]
+            pictures.append(picture)
+            truths.append(np.array(classes, np.int16)[owner])
+        self.pictures, self.truths = np.stack(pictures), np.stack(truths)
+
+    def image(self, key: int) -> Image.Image:
+        return Image.fromarray(self.pictures[key])
+
+    def truth(self, key: int) -> np.ndarray:
+        return self.truths[key]
+
+
 def measure(clip: Clip, scenes: int = 300, seed: int = 0) -> Measures:
     """Measures a CLIP on scenes that no training shows (their seeds are others).
 
@@ -110,32 +155,19 @@ def measure(clip: Clip, scenes: int = 300, seed: int = 0) -> Measures:
         seed: the data set's.
     """
     held_out = list(samples("held-out", scenes, seed))
-    alone, (single, _), (several, truth), (others, others_truth) = _scenes(
-        clip.image_size, scenes, seed
-    )
-    names = class_embeddings(Dense("clip", clip), NAMES)
-    texts = clip.encode_texts([one.caption.text for one in held_out])
-    pictures = embed(clip, several)
-    match = (pictures @ texts.T).cpu()
+    alone, single, several, tuning = _scenes(clip.image_size, scenes, seed)
+    names = class_embeddings(Dense("clip", clip), NAMES)  # (classes, D)
+    texts = clip.encode_texts([one.caption.text for one in held_out])  # (N, D)
+    pictures = embed(clip, several.pictures)  # (N, D)
+    match = (pictures @ texts.T).cpu()  # (N, N)
     here = torch.arange(scenes)
     found = [(match.argmax(way) == here).float().mean().item() for way in (0, 1)]
-    said = (embed(clip, single) @ names.T).argmax(1).tolist()
+    said = (embed(clip, single.pictures) @ names.T).argmax(1).tolist()
     said_in = (pictures @ names.T).argmax(1).tolist()
-
     depths = range(1, len(clip.visual.transformer.resblocks) + 1)
     paths = [ImagePath(NONE), ImagePath(MASKCLIP), *(ImagePath(SURGERY, one) for one in depths)]
-    segmented = []
-    for path in paths:
-        scale, threshold = _best(_maps(clip, others, path, names), others_truth)
-        matrix = _count(_maps(clip, several, path, names), truth, scale, threshold)
-        name = path.mode + (f" {path.depth}" if path.mode == SURGERY else "")
-        iou = matrix.iou
-        segmented.append(
-            Segmented(name, 100 * float(np.nanmean(iou)), 100 * float(np.nanmean(iou[1:])), scale,
-                      threshold)
-        )  # fmt: skip
-    nothing = ConfusionMatrix(len(NAMES) + 1)
-    nothing.add(truth, np.zeros_like(truth))
+    nothing = ConfusionMatrix(CLASSES)
+    nothing.add(several.truths, np.zeros_like(several.truths))
     return Measures(
         naming=_percent(NAMES[i] == s.placed[0].thing for i, s in zip(said, alone, strict=True)),
         naming_in_scene=_percent(
@@ -144,116 +176,86 @@ def measure(clip: Clip, scenes: int = 300, seed: int = 0) -> Measures:
         ),
         retrieval=100 * sum(found) / 2,
         background=100 * float(nothing.miou),
-        supervised=_supervised(clip, (others, others_truth), (several, truth)),
-        segmented=tuple(segmented),
+        supervised=_supervised(clip, tuning, several),
+        segmented=tuple(_segmented(clip, path, names, tuning, several) for path in paths),
         scenes=scenes,
     )
 
 
 @torch.no_grad()
-def embed(clip: Clip, pictures: Tensor) -> Tensor:
-    """Unit-length embeddings of pictures, uint8 (n, side, side, 3), by the class token: (n, D)."""
+def embed(clip: Clip, pictures: np.ndarray) -> Tensor:
+    """Unit-length embeddings of pictures, uint8 (N, side, side, 3), by the class token: (N, D)."""
     parts = [
         F.normalize(clip.model.encode_image(normalise(part, clip.mean, clip.std)).float(), dim=-1)
-        for part in pictures.split(_BATCH)
+        for part in torch.from_numpy(pictures).split(_BATCH)
     ]
     return torch.cat(parts)
 
 
-@torch.no_grad()
-def _maps(clip: Clip, pictures: Tensor, path: ImagePath, names: Tensor) -> Tensor:
-    """Cosines of patches and names, (n, classes, h, w)."""
-    found = []
-    for part in pictures.split(_BATCH):
-        tokens = image_tokens(clip.visual, normalise(part, clip.mean, clip.std), path, False)
-        features = F.normalize(plain_features(clip.visual, tokens.patches).float(), dim=-1)
-        found.append((features @ names.T).transpose(1, 2).unflatten(2, tokens.grid))
-    return torch.cat(found)
+def _segmented(
+    clip: Clip, path: ImagePath, names: Tensor, tuning: DrawnScenes, asked: DrawnScenes
+) -> Segmented:
+    """Scores one path as the evaluator does: scale and threshold by one scene set, mIoU by another."""
+    dense = Dense("clip", clip, path=path)
+    whole = Inference(size=0, window=0)
+    chosen = for_segmentation(dense, tuning, whole, SCALES, THRESHOLDS)
+    segmenter = Segmenter(dense, names, chosen, background=chosen.threshold)
+    matrix = ConfusionMatrix(CLASSES)
+    for key in asked.keys:
+        matrix.add(asked.truth(key), segmenter.label_maps([asked.image(key)])[0])
+    name = path.mode + (f" {path.depth}" if path.mode == SURGERY else "")
+    iou = 100 * matrix.iou
+    return Segmented(
+        name, float(np.nanmean(iou)), float(np.nanmean(iou[1:])), chosen.scale, chosen.threshold
+    )
 
 
 @torch.no_grad()
-def _supervised(
-    clip: Clip, known: tuple[Tensor, np.ndarray], asked: tuple[Tensor, np.ndarray]
-) -> float:
+def _supervised(clip: Clip, known: DrawnScenes, asked: DrawnScenes) -> float:
     """mIoU in percent of logistic regression from patch tokens to each class's share of the patch."""
-    count, side, patch = len(NAMES) + 1, clip.image_size, clip.patch_size
+    side, patch = clip.image_size, clip.patch_size
 
-    def tokens(pictures: Tensor) -> Tensor:
+    def tokens(pictures: np.ndarray) -> Tensor:  # (patches of all pictures, width + 1)
         parts = [
             clip.visual.ln_post(
                 image_tokens(
                     clip.visual, normalise(part, clip.mean, clip.std), ImagePath(NONE), False
                 ).patches
             ).flatten(0, 1)
-            for part in pictures.split(_BATCH)
+            for part in torch.from_numpy(pictures).split(_BATCH)
         ]
         return F.pad(torch.cat(parts), (0, 1), value=1.0)
 
-    truth = F.one_hot(torch.from_numpy(known[1]).long(), count).permute(0, 3, 1, 2).float()
-    shares = F.avg_pool2d(truth, patch).permute(0, 2, 3, 1).reshape(-1, count)
-    x = tokens(known[0])
-    weights = torch.zeros(x.shape[1], count, requires_grad=True)
+    truth = F.one_hot(torch.from_numpy(known.truths).long(), CLASSES).permute(0, 3, 1, 2).float()
+    shares = F.avg_pool2d(truth, patch).permute(0, 2, 3, 1).reshape(-1, CLASSES)
+    x = tokens(known.pictures)
+    weights = torch.zeros(x.shape[1], CLASSES, requires_grad=True)
     optimiser = torch.optim.Adam([weights], lr=0.05)
     with torch.enable_grad():
         for _ in range(_FITTING):
             optimiser.zero_grad()
             F.cross_entropy(x @ weights, shares).backward()
             optimiser.step()
-    grid = (len(asked[0]), side // patch, side // patch, count)
-    maps = (tokens(asked[0]) @ weights).softmax(1).view(grid).permute(0, 3, 1, 2)
+    grid = (len(asked.keys), side // patch, side // patch, CLASSES)
+    maps = (tokens(asked.pictures) @ weights).softmax(1).view(grid).permute(0, 3, 1, 2)
     full = F.interpolate(maps, size=side, mode="bilinear", align_corners=False)
-    matrix = ConfusionMatrix(count)
-    matrix.add(asked[1], full.argmax(1).numpy().astype(np.int16))
+    matrix = ConfusionMatrix(CLASSES)
+    matrix.add(asked.truths, full.argmax(1).numpy().astype(np.int16))
     return 100 * float(matrix.miou)
 
 
-def _best(maps: Tensor, truth: np.ndarray) -> tuple[float, float]:
-    best, where = -1.0, (SCALES[0], THRESHOLDS[0])
-    for scale in SCALES:
-        confidence, label = _upsampled(maps, scale, truth.shape[-1])
-        for threshold in THRESHOLDS:
-            matrix = ConfusionMatrix(len(NAMES) + 1)
-            matrix.add(truth, np.where(confidence < threshold, 0, label + 1).astype(np.int16))
-            if matrix.miou > best:
-                best, where = float(matrix.miou), (scale, threshold)
-    return where
-
-
-def _count(maps: Tensor, truth: np.ndarray, scale: float, threshold: float) -> ConfusionMatrix:
-    confidence, label = _upsampled(maps, scale, truth.shape[-1])
-    matrix = ConfusionMatrix(len(NAMES) + 1)
-    matrix.add(truth, np.where(confidence < threshold, 0, label + 1).astype(np.int16))
-    return matrix
-
-
-def _upsampled(maps: Tensor, scale: float, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eq. 8 per patch, then upsampled, as the evaluator does: the best probability and its class."""
-    full = F.interpolate((maps * scale).softmax(1), size=side, mode="bilinear", align_corners=False)
-    confidence, label = full.max(1)
-    return confidence.numpy(), label.numpy()
-
-
-@lru_cache(1)  # a training measures again and again on the same
-def _scenes(side: int, count: int, seed: int):
-    """Scenes with one thing, and their pictures and truth; then those held out, and those to tune on."""
+@lru_cache(1)  # a training measures again and again on the same scenes
+def _scenes(
+    side: int, count: int, seed: int
+) -> tuple[list[Scene], DrawnScenes, DrawnScenes, DrawnScenes]:
+    """Scenes with one thing; the same drawn; then the held-out scenes, and those to tune on."""
     painter = Painter(side)
-    lot = random.Random(f"{seed} alone")
-    alone = [draw_scene(lot, Choice(counts=(1,))) for _ in range(count)]
+    rng = random.Random(f"{seed} alone")
+    alone = [draw_scene(rng, Choice(counts=(1,))) for _ in range(count)]
     held_out, tuning = (
         [one.scene for one in samples(kind, count, seed)] for kind in ("held-out", "tuning")
     )
-    return alone, *(_draw(painter, scenes) for scenes in (alone, held_out, tuning))
-
-
-def _draw(painter: Painter, scenes: Sequence[Scene]) -> tuple[Tensor, np.ndarray]:
-    """Pictures, and the class of every pixel: int16 (n, side, side)."""
-    pictures, truths = [], []
-    for scene in scenes:
-        picture, owner = painter.draw(scene)
-        pictures.append(picture)
-        classes = [0, *(1 + NAMES.index(one.thing) for one in scene.placed)]
-        truths.append(np.array(classes, np.int16)[owner])
-    return torch.from_numpy(np.stack(pictures)), np.stack(truths)
+    return alone, *(DrawnScenes(painter, scenes) for scenes in (alone, held_out, tuning))
 
 
 def _percent(truths) -> float:
@@ -261,21 +263,12 @@ def _percent(truths) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", required=True, help="an open_clip folder")
-    parser.add_argument("--scenes", type=int, default=300, help="of each kind")
-    parser.add_argument("--seed", type=int, default=0, help="of the scenes")
-    values = parser.parse_args(arguments)
-    try:
-        if values.scenes < 1:
-            raise UserError(f"--scenes is at least 1, not {values.scenes}")
-        print(measure(load_clip(values.model, None), values.scenes, values.seed).markdown())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Returns the exit code, as `run_command`."""
+
+    def work(settings: Settings) -> str:
+        return measure(load_clip(settings.model, None), settings.scenes, settings.seed).markdown()
+
+    return run_command(__doc__, Settings, work, arguments)
 
 
 if __name__ == "__main__":

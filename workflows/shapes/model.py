@@ -9,7 +9,9 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
-from parsing.errors import UserError
+from common.errors import UserError
+from common.flags import setting
+from workflows.command import at_least
 from workflows.shapes.drawing import SIDE
 from workflows.shapes.tokenizer import CONTEXT
 
@@ -21,30 +23,26 @@ HEAD = 32  # width of an attention head
 class Size:
     """How large the model is.
 
-    Attributes:
-        width, layers, patch: of the image transformer.
-        text_width, text_layers: of the text transformer.
-        embed_dim: of the joint space.
+    Raises:
+        UserError: a number below 1, a width that is not whole heads, or a patch that does not divide the
+            picture.
     """
 
-    width: int = 128
-    layers: int = 5
-    patch: int = 8
-    text_width: int = 96
-    text_layers: int = 2
-    embed_dim: int = 96
+    width: int = setting(128, "of the image transformer", metavar="N")
+    layers: int = setting(5, "of the image transformer", metavar="N")
+    patch: int = setting(8, "pixels of a patch's side", metavar="N")
+    text_width: int = setting(96, "of the text transformer", metavar="N")
+    text_layers: int = setting(2, "of the text transformer", metavar="N")
+    embed_dim: int = setting(96, "of the joint space", metavar="N")
 
     def __post_init__(self) -> None:
-        for name in ("layers", "text_layers", "embed_dim"):
-            if getattr(self, name) < 1:
-                flag = name.replace("_", "-")
-                raise UserError(f"--{flag} is at least 1, not {getattr(self, name)}")
+        at_least(self, layers=1, text_layers=1, embed_dim=1)
         for name in ("width", "text_width"):
-            if getattr(self, name) < HEAD or getattr(self, name) % HEAD:
+            value = getattr(self, name)
+            if value < HEAD or value % HEAD:
                 flag = name.replace("_", "-")
                 raise UserError(
-                    f"--{flag} is a multiple of {HEAD}, the width of a head, "
-                    f"not {getattr(self, name)}"
+                    f"--{flag} is a multiple of {HEAD}, the width of a head, not {value}"
                 )
         if self.patch < 2 or SIDE % self.patch:
             raise UserError(f"--patch {self.patch} does not divide the {SIDE} pixels of a picture")
@@ -84,12 +82,12 @@ def build(size: Size, words: int) -> nn.Module:
 
 
 def embed_part(visual: nn.Module, images: Tensor, corner: tuple[float, float]) -> Tensor:
-    """What the ViT says of pictures that are a part of whole ones; of whole ones, what it always says.
+    """The ViT's embeddings of pictures that are a part of whole ones; for whole ones, its usual embeddings.
 
     Args:
         visual: open_clip's ViT.
         images: normalised, shape (n, 3, h, w), of whole patches.
-        corner: where between the top and the bottom, and between left and right, the part lies.
+        corner: the part's place in the whole, from 0 (top, left) to 1 (bottom, right).
 
     Returns:
         shape (n, D), not normalised.
@@ -108,7 +106,7 @@ def embed_part(visual: nn.Module, images: Tensor, corner: tuple[float, float]) -
 
 
 def embed_texts(model: nn.Module, tokens: Tensor) -> Tensor:
-    """What open_clip's text transformer says, without the padding behind the longest text.
+    """Embeddings by open_clip's text transformer, without computing the padding behind the longest text.
 
     Args:
         model: open_clip's CLIP.

@@ -86,18 +86,18 @@ class Pairs(Dataset):
         return self.steps
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor, tuple[float, float]]:
-        lot = random.Random(f"{self.seed} pretraining {step}")
+        rng = random.Random(f"{self.seed} pretraining {step}")
         lesson = next(one for one in LESSONS if (step + 1) / self.steps <= one.until)
         choice = lesson.choice
-        if lot.random() < lesson.one_ground:
-            choice = replace(choice, grounds=(lot.choice(GROUNDS),))
-        if lot.random() < lesson.one_colour:
-            choice = replace(choice, colours=(lot.choice(tuple(COLOURS)),))
-        scenes = [draw_scene(lot, choice) for _ in range(self.size)]
-        captions = [write_caption(scene, lot, lesson.manner).text for scene in scenes]
+        if rng.random() < lesson.one_ground:
+            choice = replace(choice, grounds=(rng.choice(GROUNDS),))
+        if rng.random() < lesson.one_colour:
+            choice = replace(choice, colours=(rng.choice(tuple(COLOURS)),))
+        scenes = [draw_scene(rng, choice) for _ in range(self.size)]
+        captions = [write_caption(scene, rng, lesson.manner).text for scene in scenes]
         painter = self.painters.setdefault(lesson.side, Painter(lesson.side))
         pictures = np.stack([painter.draw(scene)[0] for scene in scenes])
-        corner = lot.random(), lot.random()
+        corner = rng.random(), rng.random()
         return torch.from_numpy(pictures), tokenize(self.tokenizer, captions), corner
 
     def __getstate__(self) -> dict:

@@ -9,7 +9,6 @@ metrics.jsonl, KEEP the finished model: an open_clip folder that `training.clip.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import math
@@ -17,7 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,10 +34,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
-from parsing.errors import UserError, reason
-from parsing.storage import Folder
+from common.errors import UserError, reason
+from common.flags import setting
+from common.storage import Folder
 from training.clip import CONFIG_FILE, Clip, load_clip
 from training.model import normalise
+from workflows.command import at_least, run_command
 from workflows.shapes.dataset import samples
 from workflows.shapes.measures import measure
 from workflows.shapes.model import MEAN, STD, Size, build, configuration, embed_part, embed_texts
@@ -53,55 +54,42 @@ _LOOSE = ("out", "keep", "save_every", "measure_every", "threads", "scenes")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """A training of the small CLIP.
+class Settings(Size):
+    """A training of the small CLIP, and its size.
 
-    Attributes:
-        out: folder of checkpoint and metrics.
-        keep: folder for the finished model; None keeps it in OUT/clip.
-        steps, batch: how many, and pairs in each.
-        lr, warm_up, weight_decay, clip_norm: AdamW's peak rate (cosine to nothing after so many
-            steps of warm-up), its decay of matrices, the largest norm of a gradient.
-        size: of the model.
-        bf16: products in bfloat16; the weights are float32.
-        seed: of everything.
-        save_every, measure_every: steps.
-        scenes: held-out scenes of each measurement.
-        threads: of torch; one more process draws the scenes.
+    Raises:
+        UserError: a number out of its range.
     """
 
-    out: str
-    keep: str | None = None
-    steps: int = 4000
-    batch: int = 128
-    lr: float = 1e-3
-    warm_up: int = 100
-    weight_decay: float = 0.1
-    clip_norm: float = 1.0
-    size: Size = field(default_factory=Size)
-    bf16: bool = True
-    seed: int = 0
-    save_every: int = 100
-    measure_every: int = 400
-    scenes: int = 300
-    threads: int = 1
+    out: str = setting("", "folder of checkpoint and metrics", required=True, metavar="DIR")
+    keep: str | None = setting(
+        None, "folder of the finished model; default OUT/clip", metavar="DIR"
+    )
+    steps: int = setting(4000, "optimiser steps", metavar="N")
+    batch: int = setting(128, "pairs in a step", metavar="N")
+    lr: float = setting(1e-3, "AdamW's highest learning rate, then a half cosine", metavar="X")
+    warm_up: int = setting(100, "steps to the highest rate", metavar="N")
+    weight_decay: float = setting(0.1, "of matrices", metavar="X")
+    clip_norm: float = setting(1.0, "the largest norm of a gradient", metavar="X")
+    bf16: bool = setting(
+        True, "products in float32, not bfloat16", flag="--no-bf16", action="store_false"
+    )
+    seed: int = setting(0, "of everything", metavar="N")
+    save_every: int = setting(100, "steps between two checkpoints", metavar="N")
+    measure_every: int = setting(400, "steps between two measurements", metavar="N")
+    scenes: int = setting(300, "held-out scenes of each measurement", metavar="N")
+    threads: int = setting(1, "of torch; one more process draws the scenes", metavar="N")
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("steps", 1), ("batch", 2), ("warm_up", 0), ("seed", 0), ("save_every", 1),
-            ("measure_every", 1), ("scenes", 1), ("threads", 1),
-        ):  # fmt: skip
-            if getattr(self, name) < least:
-                flag = name.replace("_", "-")
-                raise UserError(f"--{flag} is at least {least}, not {getattr(self, name)}")
+        super().__post_init__()
+        at_least(self, steps=1, batch=2, warm_up=0, seed=0, save_every=1)
+        at_least(self, measure_every=1, scenes=1, threads=1)
         if not self.lr > 0:
             raise UserError(f"--lr is above 0, not {self.lr}")
 
     def same(self) -> dict[str, Any]:
         """What must not change between a checkpoint and the training that goes on from it."""
-        values = asdict(self)
-        values |= values.pop("size")
-        return {key: value for key, value in values.items() if key not in _LOOSE}
+        return {key: value for key, value in asdict(self).items() if key not in _LOOSE}
 
 
 def pretrain(settings: Settings) -> Path:
@@ -124,7 +112,7 @@ def _pretrain(settings: Settings, folder: Folder) -> Path:
     torch.manual_seed(settings.seed)
     words = (one.caption.text for one in samples("words", _WORDS_FROM, settings.seed))
     tokenizer = train_tokenizer(words)
-    model = build(settings.size, len(tokenizer))
+    model = build(settings, len(tokenizer))
     optimiser = torch.optim.AdamW(
         _groups(model, settings.weight_decay), lr=settings.lr, betas=(0.9, 0.98), eps=1e-6
     )
@@ -180,7 +168,7 @@ def save(
     folder = Folder(keep)
     folder.make()
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
-    folder.write_json(CONFIG_FILE, configuration(settings.size, len(tokenizer)))
+    folder.write_json(CONFIG_FILE, configuration(settings, len(tokenizer)))
     save_tokenizer(tokenizer, keep)
     folder.write(WEIGHTS, save_safetensors(weights))
     measures = measure(load_clip(str(keep)), settings.scenes, settings.seed)
@@ -246,40 +234,13 @@ def _log(folder: Folder, record: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def parse(arguments: Sequence[str] | None = None) -> Settings:
-    """Flags to settings.
-
-    Raises:
-        UserError: a setting that cannot be.
-    """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", required=True, help="folder of checkpoint and metrics")
-    parser.add_argument("--keep", help="folder for the finished model (default: OUT/clip)")
-    own = {one.name: one.default for one in fields(Settings)}
-    size = asdict(Size())
-    for name, value in (own | size).items():
-        flag = "--" + name.replace("_", "-")
-        if name == "bf16":
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=value)
-        elif name not in ("out", "keep", "size"):
-            parser.add_argument(
-                flag, type=type(value), default=value, help="(default: %(default)s)"
-            )
-    values = vars(parser.parse_args(arguments))
-    chosen = Size(**{name: values.pop(name) for name in size})
-    return Settings(**values, size=chosen)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    try:
-        kept = pretrain(parse(arguments))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print((kept / ABOUT).read_text("utf-8"))
-    return 0
+    """Returns the exit code, as `run_command`."""
+
+    def work(settings: Settings) -> str:
+        return (pretrain(settings) / ABOUT).read_text("utf-8")
+
+    return run_command(__doc__, Settings, work, arguments)
 
 
 if __name__ == "__main__":

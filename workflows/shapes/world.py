@@ -1,4 +1,4 @@
-"""What there is in the small world, and how a scene is drawn by lot from it."""
+"""What there is in the small world, and how a scene is drawn at random from it."""
 
 from __future__ import annotations
 
@@ -87,44 +87,44 @@ class Choice:
     grounds: Sequence[str] = GROUNDS
 
 
-def draw_scene(lot: random.Random, choice: Choice = Choice()) -> Scene:
-    """A scene by lot.
+def draw_scene(rng: random.Random, choice: Choice = Choice()) -> Scene:
+    """A scene at random.
 
     Things keep apart where there is room, and cover each other in part where there is none.
 
     Args:
-        lot: all that is random follows from it.
+        rng: all that is random follows from it.
         choice: what there is to choose from.
     """
-    ground = lot.choice(choice.grounds)
+    ground = rng.choice(choice.grounds)
     placed: list[Placed] = []
-    for _ in range(lot.choice(choice.counts)):
-        size = lot.choice(choice.sizes)
+    for _ in range(rng.choice(choice.counts)):
+        size = rng.choice(choice.sizes)
         low, high = SIZES[size]
-        extent = low + (high - low) * lot.randrange(SCALES) / (SCALES - 1)
-        x, y = _place(lot, placed, extent)
+        extent = low + (high - low) * rng.randrange(SCALES) / (SCALES - 1)
+        x, y = _place(rng, placed, extent)
         placed.append(
             Placed(
-                thing=lot.choice(choice.things),
-                colour=lot.choice(choice.colours),
+                thing=rng.choice(choice.things),
+                colour=rng.choice(choice.colours),
                 size=size,
-                texture=lot.choice(choice.textures),
+                texture=rng.choice(choice.textures),
                 x=x,
                 y=y,
                 extent=extent,
-                angle=lot.choice(ANGLES),
-                mirrored=lot.random() < 0.5,
+                angle=rng.choice(ANGLES),
+                mirrored=rng.random() < 0.5,
             )
         )
-    return Scene(ground, tuple(placed), lot.getrandbits(32))
+    return Scene(ground, tuple(placed), rng.getrandbits(32))
 
 
-def _place(lot: random.Random, others: Sequence[Placed], extent: float) -> tuple[float, float]:
+def _place(rng: random.Random, others: Sequence[Placed], extent: float) -> tuple[float, float]:
     """The best of some places: the first that is clear of the others, or the one least covered."""
     margin = 0.42 * extent
     best, place = -math.inf, (0.5, 0.5)
     for _ in range(_TRIES):
-        x, y = lot.uniform(margin, 1 - margin), lot.uniform(margin, 1 - margin)
+        x, y = rng.uniform(margin, 1 - margin), rng.uniform(margin, 1 - margin)
         room = min(
             (math.hypot(x - o.x, y - o.y) - 0.42 * (extent + o.extent) for o in others), default=1
         )

@@ -10,7 +10,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from parsing.errors import UserError
+from common.errors import UserError
 from workflows.cc12m.dry_run import Settings, check_labels, dry_run, main
 from workflows.cc12m.watch import StageFailed, left, watch
 from workflows.cc12m.zipf_captions import caption_lines, write_captions
@@ -67,9 +67,9 @@ def test_captions_look_like_a_web_crawl_s():
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--captions", "0"], "--captions must be at least 1"),
-        (["--shard-size", "0"], "--shard-size must be at least 1"),
-        (["--actors", "-1"], "--actors must be at least 1"),
+        (["--captions", "0"], "--captions is at least 1"),
+        (["--shard-size", "0"], "--shard-size is at least 1"),
+        (["--actors", "-1"], "--actors is at least 1"),
     ],
 )
 def test_flags_that_make_no_sense_are_told_in_one_sentence(flags, sentence, capsys):

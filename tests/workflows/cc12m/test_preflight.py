@@ -18,15 +18,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-from eval.benchmark_list import BENCHMARKS
-from eval.referring import SPLITS
-from parsing.errors import UserError
-from parsing.llm_parser import LLMConfig
-from parsing.models import Model
-from parsing.readers import Source
+from common.errors import UserError
+from eval.datasets.benchmark_list import BENCHMARKS
+from eval.datasets.referring import SPLITS
+from parsing.llm.models import Model
+from parsing.llm.parser import LLMConfig
+from parsing.source.readers import Source
 from workflows.cc12m import preflight
 from workflows.cc12m.checks.benchmarks import ALL, check_benchmarks, check_referring
 from workflows.cc12m.checks.captions import READ, check_captions
@@ -42,7 +43,7 @@ from workflows.cc12m.checks.machine import (
     names_of_interest,
     this_machine,
 )
-from workflows.cc12m.checks.model import check_model
+from workflows.cc12m.checks.model import Decoder, check_model
 from workflows.cc12m.checks.output import check_output
 
 GB = 10**9
@@ -173,7 +174,7 @@ def test_folders_that_a_run_would_refuse_are_failures(tmp_path):
 
 
 def test_a_folder_that_another_run_writes_to_is_a_failure(tmp_path):
-    from parsing.run_folder import RunFolder
+    from parsing.job.run_folder import RunFolder
 
     run = RunFolder(str(tmp_path))
     with run.opened({"parser": "fake"}):
@@ -407,9 +408,52 @@ def test_a_model_that_does_not_fit_is_a_failure(model, tmp_path):
     assert "leave no room for an answer" in only(found, FAILED)
 
 
+def test_grouped_heads_on_more_gpus_than_heads_are_kept_several_times():
+    grouped = Decoder(1e9, 2e9, heads=32, kv_heads=2, kv_bytes=1e6, context=2048)
+    assert [n for n in range(1, 9) if grouped.splits_over(n)] == [1, 2, 4, 8]
+    two, eight = (grouped.cached_tokens(80e9, n) for n in (2, 8))
+    assert two == pytest.approx((2 * (80e9 * 0.92 - 4e9) - 2e9) / 1e6)
+    assert eight == pytest.approx((8 * (80e9 * 0.92 - 4e9) - 2e9) / 4e6)
+
+
+def test_the_cache_s_formula_gives_the_size_of_a_real_cache():
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=64, intermediate_size=64, num_hidden_layers=3,
+        num_attention_heads=8, num_key_value_heads=2,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
+    cache = model(torch.arange(10)[None], use_cache=True).past_key_values
+    tensors = [t for layer in cache.layers for t in (layer.keys, layer.values)]
+    size = sum(t.numel() * t.element_size() for t in tensors)
+    assert Decoder.of_config(config, 1).kv_bytes * 10 == size
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "bytes_a_weight"),
+    [
+        (None, 2),
+        ({"quant_method": "awq", "bits": 4}, 0.55),
+        ({"quant_method": "gptq", "bits": 8}, 1),
+        ({"quant_method": "fp8"}, 1),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {"group_0": {"weights": {"num_bits": 4}}},
+            },
+            0.55,
+        ),
+    ],
+)
+def test_the_size_of_a_quantised_model_is_read_from_its_config(quantisation, bytes_a_weight):
+    config = LlamaConfig()
+    if quantisation:
+        config.quantization_config = quantisation
+    assert Decoder.of_config(config, 1e9).weights == pytest.approx(1e9 * bytes_a_weight)
+
+
 def test_heads_that_cannot_be_shared_a_short_context_and_a_small_cache_are_named(model, tmp_path):
     found = model_findings(model, tp=3)
-    assert "4 heads of attention cannot be shared by 3 GPUs: give --tensor-parallel 1 or 2 or 4" in only(found, FAILED)  # fmt: skip
+    assert "4 heads of attention cannot be divided between 3 GPUs: give --tensor-parallel 1 or 2 or 4" in only(found, FAILED)  # fmt: skip
     short = shutil.copytree(model, tmp_path / "short")
     write_config(short, max_position_embeddings=1024)
     found = model_findings(short)
@@ -493,7 +537,8 @@ def test_a_benchmark_that_is_there_is_ok(tmp_path, root):
 
 def test_the_command_prints_a_line_a_finding_and_fails_if_one_fails(tmp_path, capsys, root):
     sample = str(root / "parsing" / "sample_captions.tsv")
-    good = ["--no-gpu", "--captions", sample, "--output", str(tmp_path / "tags"), "--address", ""]
+    good = ["--no-gpu", "--model", "smollm2", "--captions", sample, "--address", ""]
+    good += ["--output", str(tmp_path / "tags")]
     assert preflight.main(good) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines} == {"ok"}
@@ -505,7 +550,8 @@ def test_the_command_prints_a_line_a_finding_and_fails_if_one_fails(tmp_path, ca
 
 def test_a_missing_cluster_does_not_keep_the_other_checks_from_running(tmp_path, capsys, root):
     sample = str(root / "parsing" / "sample_captions.tsv")
-    flags = ["--no-gpu", "--captions", sample, "--address", f"127.0.0.1:{free_port()}"]
+    flags = ["--no-gpu", "--model", "smollm2", "--captions", sample]
+    flags += ["--address", f"127.0.0.1:{free_port()}"]
     assert preflight.main(flags) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("FAILED   cluster     no Ray cluster answers at")
@@ -514,7 +560,7 @@ def test_a_missing_cluster_does_not_keep_the_other_checks_from_running(tmp_path,
 
 def test_a_check_that_breaks_becomes_a_finding():
     def broken():
-        yield Finding("x", OK, "so far")
+        yield Finding(OK, "so far")
         raise KeyError("lost")
 
     found = run_check("x", broken)

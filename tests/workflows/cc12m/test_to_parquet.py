@@ -7,12 +7,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from common.storage import Folder
 from labels.label_file import LABELS, LabelWriter
 from labels.reader import Labels
 from labels.vocabulary import OBJECT, Vocabulary
-from parsing.captions import unique_captions
-from parsing.readers import Source
-from parsing.storage import Folder
+from parsing.source.captions import unique_captions
+from parsing.source.readers import Source
 from training.data import join
 from training.images import find_images, open_index
 from workflows.cc12m.to_parquet import convert, keep_downloaded, main

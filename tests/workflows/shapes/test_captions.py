@@ -16,9 +16,9 @@ MANY = 1500
 
 @pytest.fixture(scope="module")
 def written():
-    lot = random.Random(0)
-    scenes = [draw_scene(lot) for _ in range(MANY)]
-    return [(scene, write_caption(scene, lot)) for scene in scenes]
+    rng = random.Random(0)
+    scenes = [draw_scene(rng) for _ in range(MANY)]
+    return [(scene, write_caption(scene, rng)) for scene in scenes]
 
 
 def words(text: str) -> set[str]:
@@ -85,31 +85,31 @@ def test_a_maker_named_after_a_thing_is_no_tag(written):
 
 
 def test_an_attribute_behind_a_verb_is_tagged():
-    lot = random.Random(4)
+    rng = random.Random(4)
     placed = Placed("ball", "red", "large", "striped", 0.5, 0.5, 0.6, 0, False)
     caption = write_caption(
-        Scene("sand", (placed,), 0), lot, Manner(1.0, 1.0, 1.0, 0.0, predicate=1.0, synonym=0.0)
+        Scene("sand", (placed,), 0), rng, Manner(1.0, 1.0, 1.0, 0.0, predicate=1.0, synonym=0.0)
     )
     assert re.search(r" ball is striped and red$", caption.text)
     assert {("striped", "ball"), ("red", "ball")} <= set(caption.attributes)
 
 
 def test_several_alike_are_counted_or_named_one_by_one():
-    lot = random.Random(2)
+    rng = random.Random(2)
     seen = set()
     for _ in range(200):
-        scene = draw_scene(lot, Choice(counts=(3,), things=("fish",)))
-        caption = write_caption(scene, lot, Manner(omitted=0.0))
+        scene = draw_scene(rng, Choice(counts=(3,), things=("fish",)))
+        caption = write_caption(scene, rng, Manner(omitted=0.0))
         assert caption.objects[0] == "fish"
         seen.add(("three", "fish") in caption.attributes)
     assert seen == {True, False}
 
 
 def test_a_caption_can_be_told_to_name_things_only():
-    lot = random.Random(5)
+    rng = random.Random(5)
     quiet = Manner(0, 0, 0, 0, omitted=0, web=0, predicate=0, synonym=0, capital=0)
     for _ in range(100):
-        scene = draw_scene(lot)
-        caption = write_caption(scene, lot, quiet)
+        scene = draw_scene(rng)
+        caption = write_caption(scene, rng, quiet)
         assert set(caption.objects) == {one.thing for one in scene.placed}
         assert all(attribute in COUNTS.values() for attribute, _ in caption.attributes)

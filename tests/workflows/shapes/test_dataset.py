@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.benchmark_list import open_benchmark
+from common.errors import UserError
+from eval.datasets.benchmark_list import open_benchmark
+from eval.datasets.referring import ReferringSet
 from eval.parser_scores.gold import read_gold
-from eval.referring import ReferringSet
-from parsing.errors import UserError
-from parsing.readers import Source
+from parsing.source.readers import Source
 from training.images import find_images, index_shard
 from workflows.shapes import dataset
 from workflows.shapes.dataset import Settings, expression, samples, write_world
@@ -119,15 +119,15 @@ def placed(**changes) -> Placed:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_an_expression_fits_one_thing_only(seed):
-    lot = random.Random(seed)
+    rng = random.Random(seed)
     target, rivals = placed(), [placed(colour="blue"), placed(size="small")]
-    said = expression(target, rivals, lot).split()
+    said = expression(target, rivals, rng).split()
     assert said[-1] == "ball"
     assert "red" in said
     assert {"large", "big", "huge"} & set(said)
-    assert expression(target, [placed()], lot) is None
+    assert expression(target, [placed()], rng) is None
     # what is medium and plain has no word for it
-    assert expression(placed(size="medium"), [placed()], lot) is None
+    assert expression(placed(size="medium"), [placed()], rng) is None
 
 
 def test_a_finished_folder_is_left_alone(world):

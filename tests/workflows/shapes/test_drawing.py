@@ -81,8 +81,8 @@ def test_things_at_the_edge_are_cut_off_and_not_wrapped(painter):
 
 
 def test_a_painter_that_has_drawn_others_draws_the_same(painter):
-    lot = random.Random(3)
-    scenes = [draw_scene(lot) for _ in range(12)]
+    rng = random.Random(3)
+    scenes = [draw_scene(rng) for _ in range(12)]
     forwards = [painter.draw(scene) for scene in scenes]
     backwards = [Painter(64).draw(scene) for scene in reversed(scenes)][::-1]
     for one, other in zip(forwards, backwards, strict=True):
@@ -106,8 +106,8 @@ def test_unknown_words_are_refused(painter):
 
 
 def test_scenes_show_everything_there_is_and_only_what_was_chosen():
-    lot = random.Random(0)
-    scenes = [draw_scene(lot) for _ in range(600)]
+    rng = random.Random(0)
+    scenes = [draw_scene(rng) for _ in range(600)]
     placed = [one for scene in scenes for one in scene.placed]
     assert {one.thing for one in placed} == set(NAMES)
     assert {one.colour for one in placed} == set(COLOURS)
@@ -115,14 +115,14 @@ def test_scenes_show_everything_there_is_and_only_what_was_chosen():
     assert {scene.ground for scene in scenes} == set(GROUNDS)
     assert {len(scene.placed) for scene in scenes} == {1, 2, 3, 4}
     choice = Choice(counts=(2,), things=("key",), colours=("pink",), grounds=("snow",))
-    chosen = draw_scene(lot, choice)
+    chosen = draw_scene(rng, choice)
     assert [(one.thing, one.colour) for one in chosen.placed] == [("key", "pink")] * 2
     assert chosen.ground == "snow"
 
 
 def test_colour_says_nothing_of_the_thing():
-    lot = random.Random(1)
-    placed = [one for _ in range(3000) for one in draw_scene(lot).placed]
+    rng = random.Random(1)
+    placed = [one for _ in range(3000) for one in draw_scene(rng).placed]
     counts = np.zeros((len(NAMES), len(COLOURS)))
     for one in placed:
         counts[NAMES.index(one.thing), list(COLOURS).index(one.colour)] += 1

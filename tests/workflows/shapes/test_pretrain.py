@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from parsing.errors import UserError
+from common.errors import UserError
 from training.clip import load_clip
 from workflows.shapes import pretrain as script
 from workflows.shapes.dataset import samples
@@ -21,8 +21,8 @@ from workflows.shapes.tokenizer import CONTEXT, save_tokenizer, train_tokenizer
 
 SMALL = Size(width=32, layers=2, text_width=32, text_layers=1, embed_dim=16)
 TINY = Settings(
-    "-", steps=4, batch=6, warm_up=1, size=SMALL, save_every=2, measure_every=3, scenes=4
-)  # fmt: skip
+    **asdict(SMALL), out="-", steps=4, batch=6, warm_up=1, save_every=2, measure_every=3, scenes=4
+)
 
 
 @pytest.fixture(scope="module")

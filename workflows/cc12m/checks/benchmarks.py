@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from eval.benchmark_list import BENCHMARKS, open_benchmark
-from eval.referring import SPLITS, ReferringSet
-from parsing.errors import UserError
+from common.errors import UserError
+from eval.datasets.benchmark_list import BENCHMARKS, open_benchmark
+from eval.datasets.referring import SPLITS, ReferringSet
 from workflows.cc12m.checks.finding import FAILED, OK, Finding
 
 ALL = "all"
@@ -29,5 +29,5 @@ def _opened(name: str, open_it, what: str) -> Finding:
     try:
         opened = open_it()
     except UserError as error:
-        return Finding(name, FAILED, str(error))
-    return Finding(name, OK, f"{len(opened):,} {what}")
+        return Finding(FAILED, str(error), name)
+    return Finding(OK, f"{len(opened):,} {what}", name)

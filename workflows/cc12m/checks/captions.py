@@ -8,11 +8,10 @@ from collections.abc import Iterator
 
 import pyarrow.parquet as pq
 
-from parsing.inputs import COMPRESSED, file_size, format_of, opened
-from parsing.readers import HF_PREFIX, Row, Source
-from workflows.cc12m.checks.finding import FAILED, OK, WARNING, Finding
+from parsing.source.files import COMPRESSED, file_size, format_of, opened
+from parsing.source.readers import HF_PREFIX, Row, Source
+from workflows.cc12m.checks.finding import FAILED, WARNING, Finding, failed, ok, warning
 
-CHECK = "captions"
 READ = 20_000  # rows that are read
 BAD_SHARE = 0.01  # of rows that cannot be read, above which something is wrong with the file
 _TAIL = 1 << 16  # bytes at the end of a file that are read
@@ -29,17 +28,15 @@ def check_captions(source: Source) -> Iterator[Finding]:
     files = source.files()
     rows = list(itertools.islice(source.rows(), READ))
     if not rows:
-        yield Finding(CHECK, FAILED, f"{', '.join(source.paths)} holds no row: name another file")
+        yield failed(f"{', '.join(source.paths)} holds no row: name another file")
         return
     total, exact = count_rows(source, files, rows)
     size = "some" if total is None else f"{total:,}" if exact else f"about {total:,}"
     words = sum(len(row.caption.split()) for row in rows) / len(rows)
     first = rows[0]
-    yield Finding(
-        CHECK,
-        OK,
+    yield ok(
         f"{size} rows in {len(files):,} file{'s' * (len(files) != 1)}, {words:.1f} words a caption; "
-        f"the first is {first.caption[:60]!r} of the image {first.key!r}",
+        f"the first is {first.caption[:60]!r} of the image {first.key!r}"
     )
     yield from _contents(rows)
     yield from _end(source, files[-1])
@@ -81,7 +78,6 @@ def _contents(rows: list[Row]) -> Iterator[Finding]:
         level = FAILED if share > BAD_SHARE else WARNING
         advice = "mend the file" if level == FAILED else "each becomes a row with status `failed`"
         yield Finding(
-            CHECK,
             level,
             f"{len(bad):,} of the first {len(rows):,} rows cannot be read ({bad[0].problem}): {advice}",
         )
@@ -90,36 +86,28 @@ def _contents(rows: list[Row]) -> Iterator[Finding]:
         ("image_url", "caption"),
         ("url", "text"),
     }:
-        yield Finding(
-            CHECK,
-            WARNING,
+        yield warning(
             f"the first row is a header ({rows[0].key}, {rows[0].caption}), and CC12M's TSV has none: "
             "it will be parsed as a caption; remove it, or convert the file with "
-            "workflows/cc12m/to_parquet.py --header",
+            "workflows/cc12m/to_parquet.py --header"
         )
     odd = [row for row in rows if row.problem is None and _TWICE_ENCODED.search(row.caption)]
     if len(odd) > BAD_SHARE * len(rows):
-        yield Finding(
-            CHECK,
-            WARNING,
+        yield warning(
             f"{len(odd):,} of the first {len(rows):,} captions look encoded twice, such as "
-            f"{odd[0].caption[:60]!r}: decode them as UTF-8 once more before the hours are spent",
+            f"{odd[0].caption[:60]!r}: decode them as UTF-8 once more before the hours are spent"
         )
     control = [row for row in rows if row.problem is None and "\0" in row.caption]
     if control:
-        yield Finding(
-            CHECK,
-            FAILED,
+        yield failed(
             f"{len(control):,} of the first {len(rows):,} captions hold zero bytes, as UTF-16 read as "
-            "UTF-8 does: convert the file to UTF-8",
+            "UTF-8 does: convert the file to UTF-8"
         )
     empty = sum(not row.caption.strip() and row.problem is None for row in rows)
     if empty > BAD_SHARE * len(rows):
-        yield Finding(
-            CHECK,
-            WARNING,
+        yield warning(
             f"{empty:,} of the first {len(rows):,} captions are empty: is this the right "
-            "--caption-column?",
+            "--caption-column?"
         )
 
 
@@ -135,8 +123,6 @@ def _end(source: Source, path: str) -> Iterator[Finding]:
         file.seek(max(0, size - _TAIL))
         last = file.read().rstrip(b"\r\n").rpartition(b"\n")[2]
     if b"\t" not in last:
-        yield Finding(
-            CHECK,
-            WARNING,
-            f"the last line of {path} has one column: was its download cut off? Get it again",
+        yield warning(
+            f"the last line of {path} has one column: was its download cut off? Get it again"
         )

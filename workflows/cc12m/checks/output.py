@@ -7,12 +7,14 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from parsing.errors import UserError
-from parsing.run_folder import MANIFEST, RunFolder
-from parsing.storage import Folder, inside_ray_copy
-from workflows.cc12m.checks.finding import FAILED, OK, WARNING, Finding
+from common.errors import UserError
+from common.storage import Folder, inside_ray_copy
+from parsing.job.run_folder import MANIFEST, RunFolder
+from workflows.cc12m.checks.finding import Finding, failed, ok, warning
 
-CHECK = "output"
+TAG_BYTES = (
+    330.0  # of a caption: a dry run left 97, without attributes and raw answers; see README.md
+)
 MARGIN = 1.2  # room beyond the estimate that is asked for
 
 
@@ -27,18 +29,20 @@ def check_output(url: str, needed: float | None) -> Iterator[Finding]:
         UserError: it cannot be written to.
     """
     if inside_ray_copy(url):
-        yield Finding(CHECK, FAILED, f"{url} lies in the copy that Ray makes of a job's folder and "
-                      "deletes: give an absolute path or a URL")  # fmt: skip
+        yield failed(
+            f"{url} lies in the copy that Ray makes of a job's folder and "
+            "deletes: give an absolute path or a URL"
+        )
         return
     folder = Folder(url)
     _try_to_write(folder)
-    yield Finding(CHECK, OK, f"{url} can be written to")
+    yield ok(f"{url} can be written to")
     yield from _room(folder, needed)
     yield from _earlier_run(url)
 
 
 def _try_to_write(folder: Folder) -> None:
-    """As the run will, in the folder itself, or where it is to be made."""
+    """Writes where the run will: in the folder itself, or in the nearest one above it."""
     made = _nearest(folder) if folder.is_local else None
     place = folder if made is None else Folder(made)
     name = f"preflight-{uuid.uuid4().hex}"
@@ -60,34 +64,37 @@ def _nearest(folder: Folder) -> Path:
 
 def _room(folder: Folder, needed: float | None) -> Iterator[Finding]:
     if not folder.is_local:
-        yield Finding(CHECK, OK, f"{folder.url} is not on this machine: its room is not known")
+        yield ok(f"{folder.url} is not on this machine: its room is not known")
         return
     free = shutil.disk_usage(_nearest(folder)).free
     if needed is None:
-        yield Finding(CHECK, OK, f"{free / 1e9:.1f} GB free")
+        yield ok(f"{free / 1e9:.1f} GB free")
     elif free < needed:
-        yield Finding(CHECK, FAILED, f"{free / 1e9:.1f} GB free where the run needs about "
-                      f"{needed / 1e9:.1f} GB: free some space, or give --output on another disk")  # fmt: skip
+        yield failed(
+            f"{free / 1e9:.1f} GB free where the run needs about "
+            f"{needed / 1e9:.1f} GB: free some space, or give --output on another disk"
+        )
     elif free < needed * MARGIN:
-        yield Finding(CHECK, WARNING, f"{free / 1e9:.1f} GB free where the run needs about "
-                      f"{needed / 1e9:.1f} GB: free some space to be safe")  # fmt: skip
+        yield warning(
+            f"{free / 1e9:.1f} GB free where the run needs about "
+            f"{needed / 1e9:.1f} GB: free some space to be safe"
+        )
     else:
-        text = f"{free / 1e9:.1f} GB free, and the run needs about {needed / 1e9:.1f} GB"
-        yield Finding(CHECK, OK, text)
+        yield ok(f"{free / 1e9:.1f} GB free, and the run needs about {needed / 1e9:.1f} GB")
 
 
 def _earlier_run(url: str) -> Iterator[Finding]:
     run = RunFolder(url)
     if not run.folder.exists(MANIFEST):
         if run.folder.names(".parquet"):
-            yield Finding(
-                CHECK, FAILED, f"{url} holds Parquet files but no run: give another --output"
-            )
+            yield failed(f"{url} holds Parquet files but no run: give another --output")
         return
     manifest, committed = run.manifest(), len(run.committed())
     with run.folder.lock():  # raises where a run is writing to it now
         pass
     parser = manifest.get("parser", "?")
     what = "finished" if manifest.get("finished") else f"{committed:,} shards of"
-    yield Finding(CHECK, OK, f"{url} holds a {what} run of the parser {parser}: the same command goes on "
-                  "with it, another one is refused")  # fmt: skip
+    yield ok(
+        f"{url} holds a {what} run of the parser {parser}: the same command goes on "
+        "with it, another one is refused"
+    )

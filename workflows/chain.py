@@ -34,7 +34,7 @@ from training.runs import PROJECTOR
 from training.settings import Settings as TrainSettings
 from training.trainer import train
 from workflows.shapes.dataset import Settings as WorldSettings
-from workflows.shapes.dataset import write_world
+from workflows.shapes.dataset import write_world, written_whole
 from workflows.sizes import Sizes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -202,9 +202,9 @@ class Chain:
     def _gold_tags(self, out: Path) -> Path:
         """The scenes' own tags, laid out as a run; captions and index are copied from another run."""
         like = self.tags("spacy")
-        aside = out.with_name(f".{out.name}")
-        shutil.rmtree(aside, ignore_errors=True)
-        with self.stage("tags gold", f"(the gold tags of {self.world}/gold.jsonl)"):
+        shutil.rmtree(out, ignore_errors=True)
+        stage = self.stage("tags gold", f"(the gold tags of {self.world}/gold.jsonl)")
+        with stage, written_whole(out) as aside:
             for part in ("captions", "index"):
                 shutil.copytree(like / part, aside / part)
             folder, read = RunFolder(str(aside)), RunFolder(str(like))
@@ -214,8 +214,6 @@ class Chain:
                 folder.commit(shard, _gold_table(table, gold), {})
             shards = {"shards": len(read.committed()), "finished": True, "fingerprint": {}}
             folder.folder.write_json(MANIFEST, shards)
-            shutil.rmtree(out, ignore_errors=True)
-            aside.rename(out)
         return out
 
     def _command(self, name: str, arguments: Sequence[str]) -> None:

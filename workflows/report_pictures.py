@@ -38,7 +38,7 @@ class Shown:
     Attributes:
         title: for people.
         dense: the model.
-        inference: with the scale and threshold that its score was made with.
+        inference: with the scale and threshold of its score.
     """
 
     title: str
@@ -108,7 +108,7 @@ def loss_curves(runs: Sequence[tuple[str, str]]) -> Markup:
 
 
 def similarity_maps(chain: Chain, models: Sequence[Shown], count: int) -> list[MapRow]:
-    """Scenes with several of one thing: its map, and the map of each of two by its attributes."""
+    """Scenes with several of one thing: a map of its name, and maps of two expressions."""
     data = ReferringSet(SPLIT, chain.world / REFERRING)
     several = [(image, group) for image, group in data.expressions.items() if len(group) > 1]
     rows = []
@@ -139,7 +139,7 @@ def segmentations(chain: Chain, models: Sequence[Shown], count: int) -> Segmenta
 
 
 def result_sheet(chain: Chain, models: Sequence[Shown], count: int) -> Image.Image:
-    """The same as one picture: a scene a column, then the truth and each model's answer below it."""
+    """One picture with a column per scene: the scene, its true classes and each model's below it."""
     columns = _segmented(chain, models, count, ZOOM + 1)  # wide enough for the titles
     titles = ["scene", "truth", *(one.title for one in models)]
     captions = [[title, *[""] * (count - 1)] for title in titles]

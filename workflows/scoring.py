@@ -1,7 +1,7 @@
 """Scores in the small world: runs and untrained CLIP on its held-out scenes and expressions.
 
-Scores stay in the chain's folder, as `eval/segment.py` and `eval/refer.py` leave them, and are not made
-again where they are.
+Scores stay in the chain's folder, as `eval/segment.py` and `eval/refer.py` write them. Scores that exist are
+not made again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from eval.settings import SegmentSettings as EvalSettings
 from training.dense import BASELINES, Dense, load_dense
 from workflows.calibration import for_referring, for_segmentation
 from workflows.chain import CLIP, Chain
+from workflows.shapes.dataset import written_whole
 
 SEGMENTATION, THINGS, REFERRING = "segmentation", "things", "referring"
 SPLIT = "refcoco_val"  # the layout in which the small world's expressions are written
@@ -48,11 +49,11 @@ def segmentation(
     Args:
         chain: its world is there.
         run: a run's folder, or a key of `BASELINES`.
-        inference: all but scale and threshold, which are chosen on the tuning scenes where there is a
-            background.
+        inference: with a background, its scale and threshold are replaced by those that are best on the
+            tuning scenes.
         variant: tells results of other ways of inference apart.
-        benchmark: `SEGMENTATION`, or `THINGS`: the same scenes scored without their grounds, as VOC20
-            is of VOC, so that no threshold matters.
+        benchmark: `SEGMENTATION`, or `THINGS`: the same scenes without their grounds, as VOC20 is VOC
+            without its background, so that no threshold matters.
 
     Returns:
         what `eval/segment.py` writes as `result.json`, and `folder`, where it is.
@@ -100,7 +101,7 @@ def referring(chain: Chain, run: str) -> dict[str, Any]:
     name = label(run)
     folder = chain.folder / REFERRING / name / SPLIT
     if not (folder / RESULT).exists():
-        inference = replace(WHOLE, probability=SIGMOID)  # an expression has no rivals
+        inference = replace(WHOLE, probability=SIGMOID)  # an expression has no other classes
         with chain.stage(*_calibration(chain, f"{name}, expressions")):
             tuning = ReferringSet(SPLIT, chain.folder / "tuning" / REFERRING)
             inference = for_referring(dense(run), tuning, inference)
@@ -149,7 +150,7 @@ def _calibration(chain: Chain, name: str) -> tuple[str, str]:
 
 
 def _flags(run: str, inference: Inference) -> str:
-    """Those of a result, for the command line."""
+    """Flags of eval/segment.py and eval/refer.py for a run and its inference."""
     model = f" --model {os.path.relpath(CLIP)}" if run in BASELINES else ""
     usual = Inference().to_json()
     changed = {name: value for name, value in inference.to_json().items() if value != usual[name]}
@@ -163,11 +164,9 @@ def _flags(run: str, inference: Inference) -> str:
 def _things_only(benchmark: Path, out: Path) -> Path:
     """A copy of a benchmark in which the background counts for nothing."""
     if not out.exists():
-        aside = out.with_name(f".{out.name}")
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.copytree(benchmark, aside)
-        about = yaml.safe_load((benchmark / "benchmark.yaml").read_text("utf-8"))
-        about |= {"title": f"{about['title']}, things only", "background": False, "ignore": [0]}
-        (aside / "benchmark.yaml").write_text(yaml.safe_dump(about, sort_keys=False), "utf-8")
-        aside.rename(out)
+        with written_whole(out) as aside:
+            shutil.copytree(benchmark, aside, dirs_exist_ok=True)
+            about = yaml.safe_load((benchmark / "benchmark.yaml").read_text("utf-8"))
+            about |= {"title": f"{about['title']}, things only", "background": False, "ignore": [0]}
+            (aside / "benchmark.yaml").write_text(yaml.safe_dump(about, sort_keys=False), "utf-8")
     return out

@@ -1,4 +1,4 @@
-"""The measurements of `labels.py`, each called in a process of its own: `PART TAGS OUT`, JSON on the last line."""
+"""The measurements of `labels.py`, one per process: `PART TAGS OUT`; the last line printed is JSON."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A small world of drawn things: scenes, captions and exact masks, and a small CLIP that knows it."""
+"""A small world of drawn things: scenes, captions and exact masks, and a small CLIP trained on it."""

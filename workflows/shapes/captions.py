@@ -1,7 +1,7 @@
-"""What a web page would write beside a scene, and the tags that a careful reader would give it.
+"""Captions of scenes as web pages have them, and their gold tags.
 
-Captions leave things and attributes out, speak of what no picture shows, and name makers and shops
-after things of this very world (`Red Key Studio`). Gold tags are what a caption says of its scene.
+Captions leave things and attributes out, mention what no picture shows, and name makers and shops after
+things of this world (`Red Key Studio`). Gold tags are what a caption says of its scene.
 """
 
 from __future__ import annotations
@@ -10,18 +10,15 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from workflows.shapes.world import NAMES, Placed, Scene
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
-    "house": ("cottage",),
-    "boat": ("sailboat",),
-    "cup": ("mug",),
-    "car": ("automobile",),
-    "umbrella": ("parasol",),
-    "mushroom": ("toadstool",),
-    "hat": ("top hat",),
-}
+    "house": ("cottage",), "boat": ("sailboat",), "cup": ("mug",), "car": ("automobile",),
+    "umbrella": ("parasol",), "mushroom": ("toadstool",), "hat": ("top hat",),
+}  # fmt: skip
 SIZE_WORDS = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
 TEXTURE_WORDS = {
     "striped": ("striped",),
@@ -42,60 +39,12 @@ PLACES: dict[str, tuple[tuple[str, str, str | None], ...]] = {
     "water": (("in the water", "water", None), ("on blue water", "water", "blue")),
     "carpet": (("on the carpet", "carpet", None), ("on a soft carpet", "carpet", "soft")),
 }  # fmt: skip
-# {a}: the things with their articles; {b}: without; {p}: the place, or nothing.
-PLAIN = (
-    "{a} {p}",
-    "{a} {p}",
-    "a photo of {a}",
-    "a photo of {a} {p}",
-    "photo of {a} {p}",
-    "a picture of {a} {p}",
-    "there is {a} {p}",
-    "{b} {p}",
-)
-WEB = (
-    "sale : {b} , free shipping",
-    "{b} for sale {p}",
-    "{a} {p} - the best idea for your weekend",
-    "good morning with {a} {p}",
-    "photo by <PERSON> : {a} {p}",
-    "{a} {p} , design by <PERSON>",
-    "{a} {p} early in the morning",
-    "{a} {p} on a lovely afternoon",
-    "how to draw {a} , step by step",
-    "{b} {p} stock photo",
-    "vector illustration of {a} {p}",
-    "buy {b} online at the lowest price",
-    "new season : {b} from {brand}",
-    "{b} {p} | {brand}",
-    "{brand} presents {a} {p}",
-    "the story of {a} {p}",
-    "happy birthday greeting with {a}",
-    "free download : {b} clipart",
-    "{a} {p} - a dream come true",
-    "learning english with {a}",
-    "summer collection , {b} , limited edition",
-    "our favourite memory : {a} {p}",
-    "{b} by <PERSON> , private collection",
-    "what do you think of {a} {p} ?",
-    "a guide to {b} , part 2",
-    "{a} {p} seen last week in Norwick",
-)
 MAKERS = (
-    "Brightwell",
-    "Norwick",
-    "Tillby",
-    "Marlow & Finch",
-    "Ostrava Living",
-    "Penhall",
-    "Quillon",
-)
+    "Brightwell", "Norwick", "Tillby", "Marlow & Finch", "Ostrava Living", "Penhall", "Quillon",
+)  # fmt: skip
 TRAPS = (
-    "{colour} {thing} Studio",
-    "{colour} {thing} Press",
-    "The {thing} Company",
-    "{thing} & Sons",
-)
+    "{colour} {thing} Studio", "{colour} {thing} Press", "The {thing} Company", "{thing} & Sons",
+)  # fmt: skip
 JOINS = (" and ", " with ", " next to ", " beside ", " near ")
 
 
@@ -121,12 +70,12 @@ class Manner:
     """How much captions say; each is a probability. The defaults are the data set's.
 
     Attributes:
-        colour, texture, size: of a thing, that the caption tells it; medium and plain have no word.
-        place: that the caption tells the ground.
-        omitted: that a scene's last thing goes unmentioned, where there are several.
-        web: that the caption speaks as web pages do, and not plainly.
-        predicate: that an attribute follows by a verb (`the ball is red`).
-        synonym: that a thing which has another name is called by it.
+        colour, texture, size: that the caption says it of a thing; medium and plain have no word.
+        place: that the caption says the ground.
+        omitted: that a scene's last thing is not mentioned, where there are several.
+        web: that the caption is written as on web pages, not plainly.
+        predicate: that an attribute follows a verb (`the ball is red`).
+        synonym: that a thing is called by its other name, where it has one.
         capital: that the caption begins with a capital letter.
     """
 
@@ -157,6 +106,17 @@ class _Mention:
         return " ".join((COUNTS[self.count], *self.adjectives, plural))
 
 
+@lru_cache
+def templates(kind: str) -> tuple[str, ...]:
+    """Sentences of `plain_captions.txt` or `web_captions.txt`, one a line.
+
+    {a} stands for the things with their articles, {b} for the things without, {p} for the place or
+    nothing, {brand} for a maker.
+    """
+    path = Path(__file__).with_name(f"{kind}_captions.txt")
+    return tuple(path.read_text("utf-8").splitlines())
+
+
 def write_caption(scene: Scene, rng: random.Random, manner: Manner = Manner()) -> Caption:
     """A caption for a scene, at random."""
     indices = list(range(len(scene.placed)))
@@ -168,7 +128,7 @@ def write_caption(scene: Scene, rng: random.Random, manner: Manner = Manner()) -
     if len(mentions) == 1 and mentions[0].count == 1 and rng.random() < manner.predicate:
         text, place = _predicate(mentions[0], place, rng)
     else:
-        template = rng.choice(WEB if rng.random() < manner.web else PLAIN)
+        template = rng.choice(templates("web" if rng.random() < manner.web else "plain"))
         if "{p}" not in template:
             place = None
         text = template.format(
@@ -223,7 +183,7 @@ def _mentions(placed: Sequence[Placed], rng: random.Random, manner: Manner) -> l
 def _predicate(
     mention: _Mention, place: tuple[str, str, str | None] | None, rng: random.Random
 ) -> tuple[str, tuple[str, str, str | None] | None]:
-    """`the ball is red`; without anything to tell, the thing and where it is."""
+    """`the ball is red`; of a thing without attributes, where it is."""
     if not mention.adjectives:
         return (f"this {mention.name} is {place[0]}", place) if place else (
             f"my {mention.name} is the best in town", None)  # fmt: skip

@@ -5,7 +5,7 @@ OUT/gold.jsonl                     of each training caption: key, caption, objec
 OUT/held_out.jsonl                 the same of the held-out scenes, and the things in each
 OUT/segmentation/benchmark.yaml    what the classes are called; images/KEY.png, masks/KEY.png
 OUT/referring/                     expressions, in the layout of REFER as split `refcoco_val`
-OUT/world.json                     what all this was made from
+OUT/world.json                     the settings
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import random
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,11 @@ from workflows.shapes.captions import SIZE_WORDS, TEXTURE_WORDS, Caption, write_
 from workflows.shapes.drawing import SIDE, Painter
 from workflows.shapes.world import NAMES, Choice, Placed, Scene, draw_scene
 
-VERSION = 1  # of what is written: another one's folder is not taken for this one's
+VERSION = 1  # of the layout; a folder of another version is not reused
 MANIFEST = "world.json"
 THRESHOLD = 0.5  # Eq. 8's, under which a pixel is background
 PER_SHARD = 1000
-_SEEN = 0.5  # share of a thing that is not covered, for an expression to be about it
+_SEEN = 0.5  # an expression is written for a thing if at least this share of it is visible
 _MOST_TRIES = 200
 
 
@@ -73,8 +74,8 @@ class Sample:
     """A scene with its caption.
 
     Attributes:
-        key: tells it apart.
-        scene, caption: see there.
+        key: unique in its set.
+        scene, caption: see `Scene` and `Caption`.
     """
 
     key: str
@@ -92,7 +93,7 @@ class Sample:
 
 
 def samples(kind: str, count: int, seed: int) -> Iterator[Sample]:
-    """Captioned scenes; each follows from the seed, the kind and its own number alone."""
+    """Captioned scenes; each depends only on the seed, the kind and its number."""
     for number in range(count):
         rng = random.Random(f"{seed} {kind} {number}")
         scene = draw_scene(rng)
@@ -118,19 +119,35 @@ def write_world(settings: Settings) -> bool:
             raise UserError(
                 f"{out} holds something else than this world: remove it, or name another --out"
             )
+    try:
+        with written_whole(out) as aside:
+            _write_all(aside, settings)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+    return True
+
+
+@contextmanager
+def written_whole(out: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `out` when the block ends; nothing is left of it otherwise."""
     aside = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         aside.mkdir(parents=True)
-        _write_all(aside, settings)
-        _flush(aside)
+        yield aside
+        for folder, _, names in os.walk(
+            aside
+        ):  # files reach the disk before the folder gets its name
+            for name in (*names, "."):
+                descriptor = os.open(Path(folder) / name, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
         if out.exists():
-            out.rmdir()
+            out.rmdir()  # only where it is empty
         os.replace(aside, out)
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return True
 
 
 def _write_all(root: Path, settings: Settings) -> None:
@@ -228,7 +245,7 @@ def _ref(
 def _referring_scene(
     number: int, settings: Settings, painter: Painter
 ) -> tuple[Scene, np.ndarray, np.ndarray, dict[int, str]]:
-    """A scene with several of one thing, drawn, and the expressions that tell them apart."""
+    """A scene with several of one thing, drawn, and the expressions that single them out."""
     rng = random.Random(f"{settings.seed} referring {number}")
     for _ in range(_MOST_TRIES):
         two = rng.sample(NAMES, 2)
@@ -248,12 +265,12 @@ def _referring_scene(
 
 
 def expression(placed: Placed, rivals: Iterable[Placed], rng: random.Random) -> str | None:
-    """Words that mean one thing of several of its kind, such as `large red ball`.
+    """Words that single out one thing of several of its kind, such as `large red ball`.
 
-    Attributes are added at random until no rival answers to all of them, and sometimes one more.
+    Attributes are added at random until no rival has all of them, and sometimes one more.
 
     Returns:
-        None where no words tell them apart.
+        None where no words single it out.
     """
     words = {
         "size": SIZE_WORDS.get(placed.size),
@@ -293,14 +310,3 @@ def _made_from(folder: Path) -> Any:
         return json.loads((folder / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _flush(root: Path) -> None:
-    """All files reach the disk before their folder gets its name."""
-    for folder, _, names in os.walk(root):
-        for name in (*names, "."):
-            descriptor = os.open(Path(folder) / name, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)

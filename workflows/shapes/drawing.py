@@ -1,7 +1,7 @@
-"""From a scene to its picture and the exact pixels of every thing in it.
+"""Draws a scene: its picture, and the exact pixels of every thing in it.
 
-Each thing is drawn once for every extent and angle, at six times the size, and averaged: a scene then
-only lays a few small arrays over a part of its ground.
+Each thing is drawn once for every extent and angle, at six times the size, and averaged. A scene is then a
+part of its ground with a few small arrays laid over it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from workflows.shapes.things import FIXED, MAIN, SHADE, THINGS
 from workflows.shapes.world import COLOURS, GROUNDS, TEXTURES, Placed, Scene
 
 SIDE = 64  # pixels of a picture
-_FINE = 6  # a sprite is drawn so much larger
-_OUTLINE = 0.011  # of the picture: the dark rim that sets a thing off from its ground
+_FINE = 6  # a sprite is drawn this many times larger
+_OUTLINE = 0.011  # of the picture: a dark rim between a thing and its ground
 _SHADE = 0.55
 _PAINTS = (MAIN, SHADE, *FIXED)
 
@@ -56,8 +56,8 @@ class Painter:
         """Draws a scene.
 
         Returns:
-            the picture, uint8 of shape (side, side, 3), and whose pixels are seen: uint8 of shape
-            (side, side), i + 1 where `scene.placed[i]` covers at least half a pixel, else 0.
+            the picture, uint8 of shape (side, side, 3), and the owner of each pixel, uint8 of shape
+            (side, side): i + 1 where `scene.placed[i]` covers at least half of it, else 0.
         """
         side, light = self.side, scene.light
         ground = self.ground(scene.ground, light % VARIANTS, bool(light & 4))
@@ -97,7 +97,7 @@ class Painter:
             pattern = self.texture(placed.texture, light % 2)
             y, x = light % 31, light // 31 % 31
             pattern = pattern[y : y + main.shape[0], x : x + main.shape[1]]
-            # a dark colour gets a bright pattern, and white, which has none brighter, a dark one
+            # the pattern is brighter than the colour, and darker than white
             other = 0.2 * colour + 200 if placed.colour != "white" else colour * 0.45
             target += main * (colour + pattern * (other - colour))
         owner[rows, columns][ground[..., 0] < 0.5] = number

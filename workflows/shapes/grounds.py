@@ -1,4 +1,4 @@
-"""What things stand on: textures larger than a picture, of which every scene shows another part."""
+"""Grounds: textures larger than a picture, of which every scene shows another part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def paint_ground(name: str, side: int, variant: int) -> np.ndarray:
     Args:
         name: one of `world.GROUNDS`.
         side: pixels of the pictures that will show a part of it.
-        variant: another one of the same kind.
+        variant: number of a texture of the same kind.
     """
     random = np.random.default_rng([variant, *name.encode()])
     full, unit = 2 * side, side / 64

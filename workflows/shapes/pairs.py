@@ -1,9 +1,9 @@
-"""Endless pictures and captions to learn from, a whole batch at a time.
+"""Pictures and captions to train on, drawn batch by batch.
 
-A CLIP takes the shortest way to tell pairs apart. Where captions speak of colours and grounds it learns
-those and never looks at shapes, so most captions here name things only, and in most batches
-all scenes have one ground, one colour or both. At first things are alone in small pictures, which stand
-for a part of a whole one: they cost less, and most of what they show is the thing.
+Contrastive training learns whatever separates pairs most easily. Where captions mention colours and grounds,
+it learns those and not shapes. So most captions here name things only, and in most batches all scenes
+have one ground, one colour or both. At first things are alone in small pictures, which stand for a part of a
+whole one: they cost less, and the thing fills most of them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from workflows.shapes.world import COLOURS, GROUNDS, TEXTURES, Choice, draw_scen
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is shown from one time of the training to the next.
+    """A phase of the training.
 
     Attributes:
         until: share of the training at which it ends.
-        side: pixels of the pictures; a thing has a share of that, so a large thing of a small
+        side: pixels of the pictures; sizes of things are shares of it, so that a large thing of a small
             picture is a medium one of a whole picture.
-        choice, manner: what scenes show, and what captions say.
+        choice, manner: of scenes and captions.
         one_ground, one_colour: probabilities that a batch has only one.
     """
 
@@ -66,10 +66,10 @@ LESSONS = (
 
 
 class Pairs(Dataset):
-    """Item i is the batch of step i: pictures, uint8 (n, side, side, 3), tokens, int64 (n, context), and
-    the corner (top, left) in [0, 1] of the room that these pictures leave in a whole one.
+    """Item i is the batch of step i, which follows from seed and step alone.
 
-    It follows from seed and step alone, so that a training which was cut off goes on with the same.
+    It holds pictures, uint8 (n, side, side, 3), tokens, int64 (n, context), and the place (top, left) of
+    these pictures in a whole one, each from 0 to 1. A training that is resumed sees the same batches.
 
     Args:
         tokenizer: see there.
@@ -101,7 +101,7 @@ class Pairs(Dataset):
         return torch.from_numpy(pictures), tokenize(self.tokenizer, captions), corner
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {"painters": {}}  # what they have drawn stays here
+        return self.__dict__ | {"painters": {}}  # caches of sprites are not sent to workers
 
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> Tensor:

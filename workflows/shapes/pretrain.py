@@ -2,9 +2,9 @@
 
 python workflows/shapes/pretrain.py --out data/shapes-clip --keep workflows/shapes/clip
 
-Plain contrastive loss between pictures and captions, fresh scenes at every step. A training that was
-cut off goes on from its last checkpoint with the same command. OUT gets checkpoint.pt and
-metrics.jsonl, KEEP the finished model: an open_clip folder that `training.clip.load_clip` reads.
+The loss is CLIP's contrastive loss between pictures and captions; every step has new scenes. After an
+interruption the same command goes on from the last checkpoint. OUT gets checkpoint.pt and metrics.jsonl, KEEP
+the finished model: an open_clip folder that `training.clip.load_clip` reads.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Settings(Size):
             raise UserError(f"--lr is above 0, not {self.lr}")
 
     def same(self) -> dict[str, Any]:
-        """What must not change between a checkpoint and the training that goes on from it."""
+        """What a checkpoint must match to be resumed."""
         return {key: value for key, value in asdict(self).items() if key not in _LOOSE}
 
 
@@ -129,7 +129,7 @@ def _pretrain(settings: Settings, folder: Folder) -> Path:
         rate = settings.lr * schedule(step, settings.warm_up, settings.steps)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        # torch's flash attention runs backward on a CPU at a third of the speed of plain products
+        # on a CPU, the backward pass of torch's flash attention takes three times as long
         with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16, settings.bf16):
             images = embed_part(model.visual, normalise(pictures, MEAN, STD), corner)
             texts = embed_texts(model, tokens)
@@ -164,7 +164,7 @@ def save(
     tokenizer: PreTrainedTokenizerFast,
     minutes: float,
 ) -> Path:
-    """Writes an open_clip folder, the weights in half precision, and measures what it then knows."""
+    """Writes an open_clip folder with weights in half precision, and measures the model read from it."""
     folder = Folder(keep)
     folder.make()
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}

@@ -1,7 +1,7 @@
-"""How each thing looks: filled outlines on a square from -1 to 1, x to the right and y down.
+"""Outlines of the things: filled polygons on a square from -1 to 1, x to the right and y down.
 
-`MAIN` takes the thing's colour and texture and `SHADE` a darker tone of the colour; the other
-paints are fixed, so that no colour gives a thing away and every thing has an inside of its own.
+`MAIN` is painted in the thing's colour and texture, `SHADE` in a darker tone of the colour. The other paints
+are fixed: every thing has details that do not depend on its colour.
 """
 
 from __future__ import annotations

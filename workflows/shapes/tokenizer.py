@@ -21,10 +21,10 @@ CONTEXT = 32  # tokens
 
 
 def train_tokenizer(captions: Iterable[str], words: int = 1022) -> PreTrainedTokenizerFast:
-    """Byte-pair encoding in lower case; any text has tokens, for all bytes are among them.
+    """Byte-pair encoding in lower case; all bytes are tokens, so that every text can be encoded.
 
-    The end of a text has the highest number of all: open_clip reads a text's features where its
-    tokens are largest. Padding is 0.
+    The end of a text has the highest id, because open_clip reads a text's features at the largest id.
+    Padding is 0.
 
     Args:
         captions: texts to learn from.

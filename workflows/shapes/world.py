@@ -1,4 +1,4 @@
-"""What there is in the small world, and how a scene is drawn at random from it."""
+"""The words of the small world, and scenes drawn from them at random."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIZES: dict[str, tuple[float, float]] = {  # of the canvas, smallest and largest
 }
 TEXTURES = ("plain", "striped", "dotted", "checked")
 GROUNDS = ("grass", "sand", "snow", "sky", "wood", "brick", "water", "carpet")
-SCALES = 3  # how many sizes a word such as `small` stands for
+SCALES = 3  # sizes that a word such as `small` stands for
 ANGLES = tuple(range(-24, 25, 8))
 _TRIES = 24
 
@@ -75,8 +75,8 @@ class Choice:
     """What scenes are drawn from; the defaults are the whole world.
 
     Attributes:
-        counts: how many things a scene has, each as likely as it is often listed.
-        things, colours, sizes, textures, grounds: what is chosen among, likewise.
+        counts: how many things a scene has; a number listed twice is twice as likely.
+        things, colours, sizes, textures, grounds: what is chosen among, in the same way.
     """
 
     counts: Sequence[int] = (1, 2, 2, 3, 3, 4)
@@ -90,11 +90,11 @@ class Choice:
 def draw_scene(rng: random.Random, choice: Choice = Choice()) -> Scene:
     """A scene at random.
 
-    Things keep apart where there is room, and cover each other in part where there is none.
+    Things do not overlap where there is room, and cover each other in part where there is none.
 
     Args:
-        rng: all that is random follows from it.
-        choice: what there is to choose from.
+        rng: the source of all randomness.
+        choice: what is chosen among.
     """
     ground = rng.choice(choice.grounds)
     placed: list[Placed] = []
@@ -120,7 +120,7 @@ def draw_scene(rng: random.Random, choice: Choice = Choice()) -> Scene:
 
 
 def _place(rng: random.Random, others: Sequence[Placed], extent: float) -> tuple[float, float]:
-    """The best of some places: the first that is clear of the others, or the one least covered."""
+    """The first of some random places that is clear of the others, or the one least covered."""
     margin = 0.42 * extent
     best, place = -math.inf, (0.5, 0.5)
     for _ in range(_TRIES):

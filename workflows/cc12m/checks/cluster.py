@@ -1,6 +1,6 @@
-"""The Ray cluster at an address: reachable, lets this process in, and what its nodes have.
+"""The Ray cluster at an address: whether it can be reached and used, and what its nodes have.
 
-Ray is asked in a process of its own: it may wait for minutes, or end the process that asks.
+Another process connects to Ray, which may wait for minutes or end the process that connects.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def ask_cluster(address: str, seconds: float) -> list[Machine]:
     """Every node of the cluster.
 
     Raises:
-        UserError: nobody answers there, the cluster refuses this process, or it takes too long.
+        UserError: no cluster answers, it refuses this process, or it takes too long.
     """
     command = [sys.executable, "-m", "workflows.cc12m.checks.cluster", address]
     try:
@@ -52,7 +52,7 @@ def ask_cluster(address: str, seconds: float) -> list[Machine]:
 def check_cluster(
     address: str, machines: list[Machine], tensor_parallel: int, gpus: bool
 ) -> Iterator[Finding]:
-    """What a cluster that answered has to offer.
+    """Nodes, GPUs and versions of a cluster that answered.
 
     Args:
         machines: as `ask_cluster` gives them.

@@ -55,7 +55,7 @@ def _gaps(paths: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _match(path: str, shard, captions: Source) -> Iterator[Finding]:
-    """Looks for the first shard's images among the first captions, by key and by URL."""
+    """Searches the first captions for the first shard's images, by key and by URL."""
     names = {sample_key(name).rpartition("/")[2] for name in shard["name"].to_pylist()}
     urls = {url for url in shard["field"].to_pylist() if url is not None}
     by_name: set[str] = set()

@@ -104,7 +104,7 @@ def find_cards() -> tuple[Card, ...]:
 
 
 def _usable() -> int | None:
-    """Asked in a process of its own: a broken driver can take a process with it."""
+    """Counted by another process, because a broken driver can end the process that asks."""
     command = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
     environment = os.environ | {"PYTHONWARNINGS": "ignore"}
     try:

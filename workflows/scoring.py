@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from common.flags import command_line
 from common.storage import Folder
 from eval.datasets.benchmark_list import open_benchmark
 from eval.datasets.referring import ReferringSet
@@ -28,7 +29,7 @@ from eval.settings import ReferSettings
 from eval.settings import SegmentSettings as EvalSettings
 from training.dense import BASELINES, Dense, load_dense
 from workflows.calibration import for_referring, for_segmentation
-from workflows.chain import CLIP, Chain
+from workflows.chain import CLIP, ROOT, Chain
 from workflows.shapes.dataset import written_whole
 
 SEGMENTATION, THINGS, REFERRING = "segmentation", "things", "referring"
@@ -68,22 +69,20 @@ def segmentation(
             with chain.stage(*_calibration(chain, name)):
                 tuning = open_benchmark(f"{chain.folder}/tuning/{SEGMENTATION}", chain.folder)
                 inference = for_segmentation(dense(run), tuning, inference)
-        command = f"python eval/segment.py --benchmarks {scenes} {_flags(run, inference)}"
-        with chain.stage(f"{benchmark} {name}", command):
-            evaluate(
-                EvalSettings(
-                    runs=(run,),
-                    benchmarks=(str(scenes),),
-                    data=str(chain.folder),
-                    inference=inference,
-                    out=str(chain.folder / "scores"),
-                    name=name,
-                    cache=str(chain.folder / "cache"),
-                    model=_model(run),
-                    overlays=0,
-                    overwrite=True,
-                )
-            )
+        settings = EvalSettings(
+            runs=(run,),
+            benchmarks=(str(scenes),),
+            data=str(chain.folder),
+            inference=inference,
+            out=str(chain.folder / "scores"),
+            name=name,
+            cache=str(chain.folder / "cache"),
+            model=_model(run),
+            overlays=0,
+            overwrite=True,
+        )
+        with chain.stage(f"{benchmark} {name}", _command("eval/segment.py", settings)):
+            evaluate(settings)
     return json.loads((folder / RESULT).read_text("utf-8")) | {"folder": str(folder)}
 
 
@@ -105,26 +104,20 @@ def referring(chain: Chain, run: str) -> dict[str, Any]:
         with chain.stage(*_calibration(chain, f"{name}, expressions")):
             tuning = ReferringSet(SPLIT, chain.folder / "tuning" / REFERRING)
             inference = for_referring(dense(run), tuning, inference)
-        data = f"{chain.world}/{REFERRING}"
-        command = (
-            f"python eval/refer.py --benchmarks {SPLIT} --data {data} --rule {RELATIVE} "
-            f"{_flags(run, inference)}"
+        settings = ReferSettings(
+            run=run,
+            benchmarks=(SPLIT,),
+            data=f"{chain.world}/{REFERRING}",
+            inference=inference,
+            rule=RELATIVE,
+            out=str(chain.folder / REFERRING),
+            name=name,
+            cache=str(chain.folder / "cache"),
+            model=_model(run),
+            overwrite=True,
         )
-        with chain.stage(f"{REFERRING} {name}", command):
-            refer(
-                ReferSettings(
-                    run=run,
-                    benchmarks=(SPLIT,),
-                    data=data,
-                    inference=inference,
-                    rule=RELATIVE,
-                    out=str(chain.folder / REFERRING),
-                    name=name,
-                    cache=str(chain.folder / "cache"),
-                    model=_model(run),
-                    overwrite=True,
-                )
-            )
+        with chain.stage(f"{REFERRING} {name}", _command("eval/refer.py", settings)):
+            refer(settings)
     return json.loads((folder / RESULT).read_text("utf-8"))
 
 
@@ -149,16 +142,11 @@ def _calibration(chain: Chain, name: str) -> tuple[str, str]:
     )
 
 
-def _flags(run: str, inference: Inference) -> str:
-    """Flags of eval/segment.py and eval/refer.py for a run and its inference."""
-    model = f" --model {os.path.relpath(CLIP)}" if run in BASELINES else ""
-    usual = Inference().to_json()
-    changed = {name: value for name, value in inference.to_json().items() if value != usual[name]}
-    flags = (
-        f" --{name.replace('_', '-')}" + ("" if value is True else f" {value}")
-        for name, value in changed.items()
-    )
-    return f"--run {run}{model}{''.join(flags)}"
+def _command(script: str, settings: EvalSettings | ReferSettings) -> str:
+    """What a person types for it in the repository."""
+    model = settings.model and os.path.relpath(settings.model, ROOT)
+    flags = command_line("", settings.inference).removeprefix("python ''")
+    return command_line(script, replace(settings, model=model)) + flags
 
 
 def _things_only(benchmark: Path, out: Path) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    # The repository, not this folder: `eval` is a package also where nothing is installed.
+    # Imports start at the repository, so that nothing needs to be installed.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from common.errors import UserError

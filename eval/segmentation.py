@@ -25,8 +25,8 @@ from eval.confusion import ConfusionMatrix
 from eval.datasets.benchmark_list import open_benchmark
 from eval.datasets.benchmarks import BadImage, Benchmark
 from eval.inference.class_embeddings import class_embeddings
-from eval.inference.segmenter import Segmenter
-from eval.pictures import Labeller, draw_overlays
+from eval.inference.segmenter import Labeller, Segmenter
+from eval.pictures import draw_overlays
 from eval.records import Records, resume
 from eval.segmentation_report import Result, class_rows
 from eval.settings import SegmentSettings

@@ -1,4 +1,4 @@
-"""A random, tiny CLIP in local files, and a run that was trained on it for no step at all."""
+"""A tiny CLIP with random weights in local files, and an untrained run on it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from common.storage import Folder
+from tests.eval.datasets.miniatures import coco_object, make_refer
 from training.clip import load_clip
 from training.dense import Dense, load_dense
 from training.model import make_head
@@ -33,13 +34,15 @@ def save_clip(folder: Path, seed: int = 0) -> Path:
     (folder / "open_clip_config.json").write_text(json.dumps(about))
     torch.manual_seed(seed)
     model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
-    model.token_embedding.weight.data.mul_(50)  # else all texts would look alike to it
+    model.token_embedding.weight.data.mul_(
+        50
+    )  # without this, all texts have nearly the same embedding
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     return folder
 
 
 def save_run(folder: Path, clip_folder: Path, seed: int = 3) -> Path:
-    """A run as the trainer leaves one, whose projector is random."""
+    """A run's folder as the trainer writes it, with a random projector."""
     settings = Settings(labels="none", model=str(clip_folder), weights=None)
     clip = load_clip(str(clip_folder))
     torch.manual_seed(seed)
@@ -78,3 +81,11 @@ def surgery(clip_folder) -> Dense:
 @pytest.fixture(scope="session")
 def trained(run_folder) -> Dense:
     return load_dense(str(run_folder))
+
+
+@pytest.fixture
+def small(tmp_path) -> Path:
+    """Two images with four expressions in the layout of REFER."""
+    coco_object(tmp_path / "coco")
+    file = tmp_path / "coco/annotations/instances_val2017.json"
+    return make_refer(tmp_path / "refer", json.loads(file.read_text()), tmp_path / "coco/val2017")

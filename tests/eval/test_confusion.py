@@ -1,4 +1,4 @@
-"""Mean IoU is what torchmetrics and a plain loop say it is."""
+"""Mean IoU agrees with torchmetrics and with a loop over classes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def draw(seed: int, classes: int, images: int = 3) -> tuple[np.ndarray, np.ndarr
 
 
 @pytest.mark.parametrize("classes", [2, 21, 171, 301])
-def test_iou_is_that_of_torchmetrics(classes):
+def test_iou_agrees_with_torchmetrics(classes):
     truth, predicted = draw(classes, classes, images=40)
     matrix = ConfusionMatrix(classes)
     for one, guess in zip(truth, predicted, strict=True):
@@ -42,7 +42,7 @@ def test_iou_is_that_of_torchmetrics(classes):
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10_000), st.integers(1, 40))
-def test_iou_is_that_of_a_loop_over_classes(seed, classes):
+def test_iou_agrees_with_a_loop_over_classes(seed, classes):
     truth, predicted = draw(seed, classes)
     matrix = ConfusionMatrix(classes)
     matrix.add(truth, predicted)
@@ -56,7 +56,7 @@ def test_iou_is_that_of_a_loop_over_classes(seed, classes):
             assert math.isnan(matrix.iou[c])
 
 
-def test_a_class_without_truth_is_left_out_of_the_mean():
+def test_a_class_without_truth_is_not_in_the_mean():
     matrix = ConfusionMatrix(3)
     matrix.add(np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1]))
     assert matrix.miou == pytest.approx((0.5 + 1) / 2)
@@ -64,14 +64,14 @@ def test_a_class_without_truth_is_left_out_of_the_mean():
     assert math.isnan(ConfusionMatrix(3).pixel_accuracy)
 
 
-def test_ignored_pixels_count_for_nothing_whatever_was_predicted_there():
+def test_predictions_on_ignored_pixels_are_dropped():
     matrix = ConfusionMatrix(2)
     matrix.add(np.array([0, 1, IGNORE, IGNORE]), np.array([0, 1, 0, 77]))
     assert matrix.miou == 1
     assert matrix.counts.sum() == 2
 
 
-def test_what_is_outside_the_classes_is_refused_and_not_counted_elsewhere():
+def test_classes_out_of_range_are_refused_and_not_counted():
     matrix = ConfusionMatrix(3)
     with pytest.raises(ValueError, match="the truth holds class 3, outside 0 to 2"):
         matrix.add(np.array([3]), np.array([0]))
@@ -82,7 +82,7 @@ def test_what_is_outside_the_classes_is_refused_and_not_counted_elsewhere():
     assert matrix.counts.sum() == 0
 
 
-def test_counts_survive_being_written_sparsely():
+def test_sparse_counts_convert_back_to_the_same_matrix():
     truth, predicted = draw(5, 21)
     matrix = ConfusionMatrix(21)
     counts = matrix.add(truth, predicted)

@@ -1,4 +1,4 @@
-"""The paper's rows stand above ours, marked as the paper's, and only for columns that exist."""
+"""The paper's rows are above ours, marked as the paper's, and only for columns that exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ tables:
 """
 
 
-def test_rows_are_those_that_say_something_of_the_columns(tmp_path):
+def test_only_rows_with_a_figure_in_the_columns_are_returned(tmp_path):
     (tmp_path / "paper.yaml").write_text(TABLES)
     [row] = paper_rows("1", ["voc"], tmp_path / "paper.yaml")
     assert row == PaperRow("1", "Theirs", {"voc": 12.3})
@@ -29,7 +29,7 @@ def test_rows_are_those_that_say_something_of_the_columns(tmp_path):
     assert drawn.splitlines()[2:] == ["| Theirs (paper, Table 1) | 12.3 |", "| ours | 1.00 |"]
 
 
-def test_a_column_that_the_table_lacks_is_an_error(tmp_path):
+def test_an_unknown_column_is_an_error(tmp_path):
     (tmp_path / "paper.yaml").write_text(TABLES.replace("ade20k: 6.7", "ade: 6.7"))
     with pytest.raises(ValueError, match="table 1 has no column ade"):
         paper_rows("1", ["voc"], tmp_path / "paper.yaml")

@@ -79,7 +79,7 @@ def test_gold_files_of_one_name_are_scored_apart(gold, two, tmp_path, capsys):
         assert f"\n{name}: " in f"\n{printed}"
 
 
-def test_scores_are_told_even_where_they_cannot_be_kept(gold, two, tmp_path, capsys):
+def test_scores_are_printed_even_if_they_cannot_be_written(gold, two, tmp_path, capsys):
     (tmp_path / "out").write_text("a file, not a folder")
     assert run("--gold", gold, "--tags", two[0], "--out", tmp_path / "out") == 2
     told = capsys.readouterr()
@@ -87,7 +87,7 @@ def test_scores_are_told_even_where_they_cannot_be_kept(gold, two, tmp_path, cap
     assert told.err.startswith("error: ")
 
 
-def test_parsers_run_here_from_the_repository_s_root(root, shared, tmp_path):
+def test_parsers_run_from_the_repository_s_root(root, shared, tmp_path):
     parsers = ["nltk", "tag2text"]
     parsers += ["spacy"] if any(map(importlib.util.find_spec, MODELS)) else []
     command = [sys.executable, "eval/parsers.py", "--gold", shared / "gold" / "factual_dev.csv"]

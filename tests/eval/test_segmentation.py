@@ -1,4 +1,4 @@
-"""From a benchmark's folder to its figures: oracles, resuming, ranks, damage, and the command."""
+"""From a benchmark's folder to its figures: true masks, resuming, ranks, damage, the command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from common.storage import Folder
 from eval.confusion import IGNORE
 from eval.datasets.benchmark_list import BENCHMARKS, open_benchmark
 from eval.pictures import draw_overlays
-from eval.records import Records
 from eval.segment import main, parse
 from eval.segmentation import complaint, score
 from eval.segmentation_report import class_table, markdown
@@ -29,7 +28,7 @@ SMALL = ["--size", "32", "--window", "32", "--stride", "16", "--overlays", "1"]
 
 
 class Oracle:
-    """Knows the truth of every image, and says it in other words where it is told to."""
+    """Predicts the true class of every pixel, plus `shift`."""
 
     def __init__(self, benchmark, shift: int = 0):
         self.truths = {
@@ -63,7 +62,7 @@ def test_a_perfect_model_scores_100_and_a_permuted_one_0(name, tmp_path):
     assert permuted.miou == permuted.pixel_accuracy == 0
 
 
-def test_what_was_counted_is_not_asked_again_and_the_figures_are_those_of_one_run(tmp_path):
+def test_a_resumed_run_scores_only_the_remaining_images_and_has_the_same_figures(tmp_path):
     MINIATURES["voc"](tmp_path / "data")
     benchmark = open_benchmark("voc", tmp_path / "data")
     whole = run(Oracle(benchmark, 0), benchmark, tmp_path / "whole")
@@ -71,7 +70,7 @@ def test_what_was_counted_is_not_asked_again_and_the_figures_are_those_of_one_ru
     assert first.partial
     assert first.images == 1
     [lines] = (tmp_path / "out").glob("*.jsonl")
-    with open(lines, "a") as file:  # as a kill leaves it
+    with open(lines, "a") as file:  # an incomplete line, as a kill leaves it
         file.write('{"image": "b_0000')
     oracle = Oracle(benchmark)
     second = run(oracle, benchmark, tmp_path / "out")
@@ -95,7 +94,7 @@ def test_results_of_other_settings_are_not_mixed(tmp_path):
     assert result.miou == 1
 
 
-def test_damaged_images_are_named_at_the_end_and_tried_again_later(tmp_path):
+def test_damaged_images_are_named_at_the_end_and_retried_by_the_next_run(tmp_path):
     MINIATURES["voc"](tmp_path / "data")
     benchmark = open_benchmark("voc", tmp_path / "data")
     oracle = Oracle(benchmark)
@@ -119,7 +118,7 @@ def test_damaged_images_are_named_at_the_end_and_tried_again_later(tmp_path):
     assert result.images == 2
 
 
-def test_a_mask_of_another_size_that_was_not_looked_at_before_is_named(tmp_path):
+def test_a_mask_of_another_size_or_with_an_unknown_value_is_named(tmp_path):
     MINIATURES["voc"](tmp_path / "data")
     benchmark = open_benchmark("voc", tmp_path / "data")
     oracle = Oracle(benchmark)
@@ -134,14 +133,7 @@ def test_a_mask_of_another_size_that_was_not_looked_at_before_is_named(tmp_path)
     assert result.to_json()["miou"] is None
 
 
-def test_records_of_a_full_disk_are_one_sentence(tmp_path):
-    records = Records(Folder(tmp_path / "out"), {}, 3)
-    (tmp_path / "out" / "images-0.jsonl").mkdir()
-    with pytest.raises(UserError, match="cannot write to"):
-        records.add([("a", np.zeros((3, 3), int))])
-
-
-def test_tables_show_classes_runs_and_what_the_paper_lacks(tmp_path):
+def test_tables_show_classes_and_runs(tmp_path):
     MINIATURES["voc"](tmp_path / "data")
     benchmark = open_benchmark("voc", tmp_path / "data")
     result = run(Oracle(benchmark), benchmark, tmp_path / "out")
@@ -284,7 +276,7 @@ def test_a_damaged_image_fails_the_command_at_its_end(tmp_path, run_folder, caps
     assert f"1 of 2 images of PASCAL VOC could not be scored: {KEYS[0]} (" in printed.err
 
 
-def test_every_trick_has_its_switch():
+def test_every_trick_of_inference_has_a_flag():
     base = ["--run", "clip", "--benchmarks", "voc", "--data", "x"]
     assert parse(base).inference.clip_weight == 0.3
     off = parse(

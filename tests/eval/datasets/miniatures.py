@@ -1,8 +1,10 @@
-"""Each benchmark's folder in small, with two images of known classes."""
+"""A miniature of each benchmark's folder: two images with known classes."""
 
 from __future__ import annotations
 
 import json
+import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +31,7 @@ def save_mask(path: Path, values: np.ndarray) -> None:
 
 
 def values(*numbers: int) -> np.ndarray:
-    """A mask of vertical stripes, one for each of the numbers."""
+    """A mask of vertical stripes, one per number."""
     columns = np.array(numbers).repeat(-(-SIZE[0] // len(numbers)))[: SIZE[0]]
     return np.broadcast_to(columns, SIZE[::-1]).copy()
 
@@ -113,6 +115,29 @@ def coco_object(root: Path) -> None:
     (root / "annotations/instances_val2017.json").write_text(
         json.dumps({"images": images, "annotations": instances, "categories": categories})
     )
+
+
+def make_refer(root: Path, instances: dict, images: Path, most: int = 40) -> Path:
+    """A folder in REFER's layout, with two expressions ('the cat', 'that cat') per instance."""
+    names = {one["id"]: one["name"] for one in instances["categories"]}
+    (root / "train2014").mkdir(parents=True)
+    for image in instances["images"]:
+        shutil.copy(images / image["file_name"], root / "train2014")
+    refs = []
+    for number, one in enumerate(instances["annotations"][:most]):
+        one.setdefault("id", number + 1)
+        sentences = [
+            {"sent_id": 2 * number + i, "sent": f"{word} {names[one['category_id']]}"}
+            for i, word in enumerate(("the", "that"))
+        ]
+        split = "val" if number % 4 else "testA"
+        refs.append({"ann_id": one["id"], "split": split, "sentences": sentences})
+    for name, file in (("refcoco", "refs(unc).p"), ("refcoco+", "refs(unc).p"),
+                       ("refcocog", "refs(umd).p")):  # fmt: skip
+        (root / name).mkdir()
+        (root / name / "instances.json").write_text(json.dumps(instances))
+        (root / name / file).write_bytes(pickle.dumps(refs, protocol=2))
+    return root
 
 
 MINIATURES: dict[str, Callable[[Path], None]] = {

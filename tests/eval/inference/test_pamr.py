@@ -1,4 +1,4 @@
-"""PAMR follows edges, and leaves alone what has none."""
+"""PAMR aligns scores with the image's edges, by the definition's weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def two_colours(height: int = 40, width: int = 60) -> torch.Tensor:
 
 
 def blurred_edge(height: int = 40, width: int = 60) -> torch.Tensor:
-    """Two classes that change over a quarter of the width, and too far to the right."""
+    """Two classes with a ramp between them that is off the edge in `two_colours`."""
     ramp = ((torch.arange(width) - width * 0.4) / (width * 0.25)).clamp(0, 1)
     right = ramp.expand(height, width)
     return torch.stack([1 - right, right])
@@ -44,14 +44,14 @@ def test_a_blurred_edge_becomes_sharp_where_the_colours_change():
     assert step(refined) > 4 * step(scores)
 
 
-def test_classes_are_refined_alone_however_many_are_taken_at_once():
+def test_each_class_is_refined_independently_of_the_others():
     image = torch.rand(3, 20, 24, generator=torch.Generator().manual_seed(0))
     scores = torch.rand(35, 20, 24, generator=torch.Generator().manual_seed(1))
     alone = torch.cat([refine(image, one[None]) for one in scores])
     torch.testing.assert_close(refine(image, scores), alone)
 
 
-def test_values_stay_means_of_values():
+def test_refined_scores_are_weighted_means_of_scores():
     image = torch.rand(3, 20, 24, generator=torch.Generator().manual_seed(0))
     scores = torch.rand(4, 20, 24, generator=torch.Generator().manual_seed(1)).softmax(0)
     refined = refine(image, scores)
@@ -60,7 +60,7 @@ def test_values_stay_means_of_values():
     torch.testing.assert_close(refined.sum(0), torch.ones(20, 24), atol=1e-5, rtol=0)
 
 
-def test_weights_are_those_of_the_definition():
+def test_weights_agree_with_the_definition():
     image = torch.rand(3, 11, 13, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     weights = affinity(image)
     assert weights.shape == (8 * len(DILATIONS), 11, 13)

@@ -1,4 +1,4 @@
-"""Eq. 7, Eq. 8, background and windows, against the definitions written out."""
+"""Eq. 7, Eq. 8, background and windows, compared with their definitions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from PIL import Image
 from torch.nn import functional as F
 
 from common.errors import UserError
-from common.storage import Folder
 from eval.inference.class_embeddings import class_embeddings
 from eval.inference.segmenter import Segmenter
 from eval.inference.settings import SIGMOID, Inference
@@ -20,7 +19,7 @@ SMALL = {"size": 32, "window": 32, "stride": 16}
 
 
 def picture(width: int = 50, height: int = 41, seed: int = 0) -> Image.Image:
-    """Smooth blobs of colour, so that patches differ."""
+    """An image of smooth colour blobs, whose patches differ."""
     noise = np.random.default_rng(seed).integers(0, 256, (6, 7, 3), np.uint8)
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -37,7 +36,7 @@ def segmenter(dense, background: float | None = None, **changes) -> Segmenter:
 def by_definition(
     dense, image, weight=0.3, scale=30.0, bias=None, threshold=None, blend="similarity"
 ) -> np.ndarray:
-    """One window that is the whole image; every step apart."""
+    """Labels of an image that is one window, step by step."""
     embeddings = class_embeddings(dense, NAMES)
     pixels = torch.from_numpy(np.array(image))[None]
     trained, clip = dense.both(normalise(pixels, dense.mean, dense.std))
@@ -58,7 +57,7 @@ def by_definition(
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_labels_are_those_of_the_equations(trained, weight):
+def test_labels_agree_with_the_equations(trained, weight):
     image = picture(32, 32, 1)
     labels = segmenter(trained, clip_weight=weight).label_maps([image])[0]
     assert labels.shape == (32, 32)
@@ -81,7 +80,7 @@ def test_background_is_where_no_probability_reaches_the_threshold(trained):
     assert shares[0] == 0 < shares[1] < shares[2] == 1
 
 
-def test_the_sigmoid_form_asks_each_class_alone(trained):
+def test_sigmoid_labels_agree_with_the_equation(trained):
     image = picture(32, 32, 1)
     settings = Inference(probability=SIGMOID)
     assert settings.threshold_of(0.1) == 0.4
@@ -122,7 +121,7 @@ def test_weight_1_is_exactly_clip(trained, surgery, pamr, blend):
 
 
 @pytest.mark.parametrize("pamr", [False, True])
-def test_images_together_are_segmented_as_alone(trained, pamr):
+def test_a_batch_of_images_has_the_labels_of_single_images(trained, pamr):
     together = segmenter(trained, pamr=pamr, batch=3).label_maps(images())
     for image, labels in zip(images(), together, strict=True):
         alone = segmenter(trained, pamr=pamr, batch=1).label_maps([image])[0]
@@ -130,7 +129,7 @@ def test_images_together_are_segmented_as_alone(trained, pamr):
         assert (labels == alone).mean() > 0.999
 
 
-def test_the_map_of_an_image_is_that_of_its_windows_averaged(trained):
+def test_the_map_of_an_image_is_the_mean_of_its_windows(trained):
     image = picture(80, 32, 4)  # windows at 0, 16, 32, 48
     whole = segmenter(trained).similarities(image)
     total, count = np.zeros_like(whole), np.zeros(80)
@@ -141,7 +140,7 @@ def test_the_map_of_an_image_is_that_of_its_windows_averaged(trained):
     np.testing.assert_allclose(whole, total / count, atol=1e-5)
 
 
-def test_a_window_of_0_shows_the_whole_image_once(trained):
+def test_a_window_of_0_encodes_the_whole_image_once(trained):
     calls = []
     one = segmenter(trained, window=0, size=48)
     original = one.dense.both
@@ -178,54 +177,6 @@ def test_pamr_moves_a_boundary_between_patches_to_the_edge_in_the_image():
     np.testing.assert_array_equal(refined[0], bright)
 
 
-def test_embeddings_are_means_over_templates_and_are_kept(trained, tmp_path):
-    cache = Folder(tmp_path / "cache")
-    first = class_embeddings(trained, NAMES, "imagenet", cache)
-    each = trained.encode_texts(["a bad photo of a dog.", "itap of a dog."])
-    torch.testing.assert_close(first.norm(dim=-1), torch.ones(5))
-    assert not torch.allclose(first[1], each[0], atol=1e-3)
-    [file] = cache.names(".safetensors")
-    calls = []
-    original = trained.encode_texts
-    try:
-        trained.encode_texts = lambda texts: calls.append(texts) or original(texts)
-        torch.testing.assert_close(class_embeddings(trained, NAMES, "imagenet", cache), first)
-        assert not calls
-        (tmp_path / "cache" / file).write_bytes(b"torn")
-        torch.testing.assert_close(class_embeddings(trained, NAMES, "imagenet", cache), first)
-        assert len(calls[0]) == 5 * 80
-        class_embeddings(trained, ["cat", "dog", "grass", "sky", "truck"], "imagenet", cache)
-        class_embeddings(trained, NAMES, "bare", cache)
-    finally:
-        del trained.encode_texts
-    assert len(cache.names(".safetensors")) == 3
-    assert calls[2] == NAMES
-
-
-def test_one_template_is_the_embedding_of_its_sentence(trained):
-    expected = trained.encode_texts([f"a photo of a {name}" for name in NAMES])
-    torch.testing.assert_close(class_embeddings(trained, NAMES), expected)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"clip_weight": 1.5}, "--clip-weight is between 0 and 1"),
-        ({"blend": "logits"}, "--blend is one of similarity, probability"),
-        ({"probability": "tanh"}, "--probability is one of softmax, sigmoid"),
-        ({"templates": "x"}, "--templates is one of"),
-        ({"scale": 0.0}, "--scale is above 0"),
-        ({"threshold": 2.0}, "--threshold is between 0 and 1"),
-        ({"stride": 500}, "leaves gaps between windows"),
-        ({"stride": 0}, "--stride is at least 1"),
-        ({"batch": 0}, "--batch is at least 1"),
-    ],
-)
-def test_settings_that_cannot_be_are_one_sentence(changes, message):
-    with pytest.raises(UserError, match=message):
-        Inference(**changes)
-
-
-def test_a_window_of_broken_patches_is_one_sentence(trained):
+def test_a_window_that_is_not_whole_patches_is_one_sentence(trained):
     with pytest.raises(UserError, match="--window 36 is not whole patches of 8 pixels"):
         segmenter(trained, window=36)

@@ -1,4 +1,4 @@
-"""Windows cover the image, and their fusion is that of the three steps that it stands for."""
+"""Windows cover the image, and fusion in one step equals upsample, average, upsample."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def step_by_step(windows: Windows, maps: torch.Tensor, height: int, width: int) 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("out", [None, (91, 130), (400, 31)], ids=str)
-def test_fusion_is_upsampling_averaging_and_upsampling(size, out):
+def test_fusion_equals_upsampling_averaging_and_upsampling(size, out):
     windows = Windows.of(*size, window=64, stride=24, patch=16)
     height, width = out or size
     maps = torch.randn(
@@ -49,7 +49,7 @@ def test_fusion_is_upsampling_averaging_and_upsampling(size, out):
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("stride", [64, 32, 24, 1])
-def test_a_constant_model_is_constant_at_every_pixel(size, stride):
+def test_constant_maps_stay_constant(size, stride):
     windows = Windows.of(*size, window=64, stride=stride, patch=16)
     constant = torch.tensor([0.3, 0.7, -2.0])
     maps = constant[None, :, None, None].expand(
@@ -69,11 +69,11 @@ def test_windows_cover_every_pixel_and_stay_inside(size):
         covered[start : start + axis.length] += 1
     assert covered.min() >= 1
     assert len(set(axis.starts)) == len(axis.starts)
-    # no more windows than their number needs: the step before the last is whole
+    # the minimum number of windows: all steps but the last are whole strides
     assert len(axis.starts) == 1 + max(0, -(-(size - axis.length) // 24))
 
 
-def test_what_is_cut_is_the_image_and_nothing_beyond_it():
+def test_windows_are_crops_of_the_image_padded_with_0():
     image = torch.arange(3 * 40 * 70, dtype=torch.float32).reshape(3, 40, 70) + 1
     windows = Windows.of(40, 70, window=64, stride=32, patch=16)
     cut = windows.cut(image)
@@ -83,7 +83,7 @@ def test_what_is_cut_is_the_image_and_nothing_beyond_it():
     assert (cut[:, :, 40:] == 0).all()
 
 
-def test_a_map_goes_where_its_window_lies():
+def test_a_map_is_placed_at_its_window():
     windows = Windows.of(64, 128, window=64, stride=64, patch=16)
     maps = torch.zeros(2, 1, 4, 4)
     maps[1] = 1
@@ -92,7 +92,7 @@ def test_a_map_goes_where_its_window_lies():
     assert (result[:, 68:] == 1).all()
 
 
-def test_one_direction_of_bilinear_is_torchs():
+def test_the_bilinear_matrix_agrees_with_interpolate():
     x = torch.randn(1, 1, 9, dtype=torch.float64)
     for out in (3, 9, 20):
         expected = F.interpolate(x, size=out, mode="linear", align_corners=False)

@@ -9,6 +9,7 @@ from parsing.job import cluster
 from parsing.job.run_folder import RunFolder
 from parsing.job.settings import RunSettings
 from parsing.parser import ParserConfig
+from parsing.source import cleaning
 
 
 def run(settings: RunSettings, choose_parser: Callable[[], ParserConfig]) -> RunFolder:
@@ -29,7 +30,7 @@ def run(settings: RunSettings, choose_parser: Callable[[], ParserConfig]) -> Run
         config = choose_parser()
         config.check()
         folder = RunFolder(settings.output)
-        with folder.opened(config.fingerprint()):
+        with folder.opened(config.fingerprint() | {"cleaning": cleaning.digest()}):
             # Ray reads its environment when it is imported: only now is it as it should be.
             from parsing.job.shard_run import ShardRun
 

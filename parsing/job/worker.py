@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from parsing.parser import Parser, ParserConfig
+from parsing.source.cleaning import clean_all
 from parsing.tags import EMPTY, FAILED, TOO_LONG, Parsed, count_statuses, tags_table
 
 MAX_CHARACTERS = 10_000  # a caption of more is a page; parsers may draw a closer line
@@ -30,7 +31,7 @@ def screen(caption: str, problem: str | None) -> Parsed | None:
 
 
 def parse_table(parser: Parser, captions: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
-    """Tags and stats of captions.
+    """Tags and stats of captions. The parser sees them cleaned, the tags' table as they are.
 
     Args:
         captions: schema `parsing.source.captions.CAPTIONS`.
@@ -43,7 +44,13 @@ def parse_table(parser: Parser, captions: pa.Table) -> tuple[pa.Table, dict[str,
     texts = captions["caption"].to_pylist()
     results = [screen(*row) for row in zip(texts, captions["problem"].to_pylist(), strict=True)]
     asked = [n for n, result in enumerate(results) if result is None]
-    for n, parsed in zip(asked, parser.parse([texts[n] for n in asked]), strict=True):
+    cleaned = clean_all(captions["caption"].take(pa.array(asked, pa.int64())))
+    prompts = {
+        n: text for n, text in zip(asked, cleaned, strict=True) if any(map(str.isalpha, text))
+    }
+    for n in set(asked) - set(prompts):
+        results[n] = Parsed(status=EMPTY, error="no word in it but markup, URLs and file names")
+    for n, parsed in zip(prompts, parser.parse(list(prompts.values())), strict=True):
         results[n] = parsed
     table = tags_table(captions["caption_id"].to_pylist(), texts, results)
     return table, _stats(results) | {"seconds": round(time.monotonic() - began, 3)}

@@ -91,7 +91,17 @@ def test_every_caption_has_a_row_in_its_place_and_only_the_good_ones_are_asked()
         "attributes": 2,
         "prompt_tokens": 20,
         "output_tokens": 6,
+        "dropped_tags": 0,
     }
+
+
+def test_parsers_see_cleaned_captions_and_the_table_keeps_what_was_written():
+    parser = Recorder()
+    captions = table(("a &lt;b&gt;red&lt;/b&gt; car.jpg", None), ("https://a.org/b", None))
+    tags, _ = parse_table(parser, captions)
+    assert parser.asked == ["a red car"]
+    assert tags["caption"].to_pylist() == captions["caption"].to_pylist()
+    assert tags["status"].to_pylist() == [OK, EMPTY]
 
 
 def test_a_shard_without_one_parseable_caption_is_still_a_shard():

@@ -43,6 +43,16 @@ _JUNK = regex.compile(r"[^\p{L}\p{M}\p{N}\s&'’-]")
 _EDGES = "'’&-"
 _POSSESSIVE = regex.compile(r"['’]s?$")
 _NAME = regex.compile(r"<\s*(\w+)\s*>(?:s\b)?")
+_FORMAT = regex.compile(r"\p{Cf}+")
+_HALVES = regex.compile(r"[\s-]+")
+# One letter of a script in which one letter is no word.
+_LETTER = regex.compile(r"[\p{Latin}\p{Greek}\p{Cyrillic}\p{Armenian}\p{Hebrew}\p{Arabic}]\p{M}*")
+_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen twenty"
+)
+_NUMBERS = {str(number): word for number, word in enumerate(_WORDS.split())}
+MAX_WORDS, MAX_CHARACTERS = 6, 60  # of one tag, whichever parser found it
 _ENGLISH = 0.5  # share of a caption's words that an English one has in the dictionary
 
 
@@ -54,6 +64,7 @@ class Rules:
         placeholders: `<person>` and its kind -> the noun that stands for it.
         determiners: words taken off the front of a tag.
         stock_words: words of the picture trade, taken off the end of an object.
+        colours, shades: words that are no object, alone and together.
         stock_attributes: attributes of the file rather than of what it shows.
         adjectives: noun of a material -> its adjective, the form that an attribute takes.
         singulars: plural -> singular where the library is wrong.
@@ -65,6 +76,8 @@ class Rules:
     determiners: frozenset[str]
     stock_words: frozenset[str]
     stock_attributes: frozenset[str]
+    colours: frozenset[str]
+    shades: frozenset[str]
     adjectives: dict[str, str]
     singulars: dict[str, str]
     plural_only: frozenset[str]
@@ -90,7 +103,10 @@ class Rules:
         mappings = {
             n: _section(data, n, dict, path) for n in ("placeholders", "adjectives", "singulars")
         }
-        words = ("determiners", "stock_words", "stock_attributes", "plural_only")
+        words = (
+            *("determiners", "stock_words", "stock_attributes", "colours", "shades"),
+            "plural_only",
+        )
         sets = {n: frozenset(_section(data, n, list, path)) for n in words}
         return cls(**mappings, **sets, digest=hashlib.sha256(text).hexdigest()[:16])
 
@@ -134,7 +150,7 @@ class Normaliser:
             attributes: (attribute, object) pairs; the object is one of `objects`.
         """
         english = is_english(caption)
-        name = self.object if english else self.plain
+        name = self.object if english else self._plain_object
         said = self.attribute if english else self.plain
         names = {text: name(text) for text in objects}
         pairs = [
@@ -144,15 +160,18 @@ class Normaliser:
         ]
         return list(dict.fromkeys(filter(None, names.values()))), list(dict.fromkeys(pairs))
 
+    def _plain_object(self, text: str) -> str | None:
+        tag = self.plain(text)
+        return None if tag is None or self._is_colour(tag.split()) else tag
+
     def plain(self, text: str) -> str | None:
-        """A tag of any language: lower case, NFC, without punctuation; None without a letter."""
-        text = unicodedata.normalize("NFC", text).lower()
-        tag = " ".join(filter(None, map(self._trim, _JUNK.sub(" ", text).split())))
-        return tag if any(map(str.isalpha, tag)) else None
+        """A tag of any language: lower case, NFC, without punctuation; None where it is no tag."""
+        tag = " ".join(filter(None, map(self._trim, _JUNK.sub(" ", _composed(text)).split())))
+        return tag if may_be_tag(tag) else None
 
     def words(self, text: str) -> list[str]:
         """Lower-case words, with placeholders named, punctuation and leading determiners gone."""
-        text = self.named(unicodedata.normalize("NFC", text).lower())
+        text = self.named(_composed(text))
         words = []
         for word in _JUNK.sub(" ", text).split():
             word = self._trim(word)
@@ -222,20 +241,47 @@ class Normaliser:
                 break
             del words[-stock:]
         tag = " ".join(words)
-        if not any(map(str.isalpha, tag)):
+        if not may_be_tag(tag) or self._is_colour(words):
             return None
         return tag if tag == text else self.object(tag)
+
+    def _is_colour(self, words: list[str]) -> bool:
+        """Whether words name nothing but a colour: `red`, `dark brown`, `black and white`."""
+        parts = _HALVES.split(" ".join(words))
+        known = self.rules.colours | self.rules.shades | {"and"}
+        return parts[-1] in self.rules.colours and known.issuperset(parts)
 
     def _is_stock(self, words: list[str], length: int) -> bool:
         return len(words) == length and " ".join(words) in self.rules.stock_words
 
     def _attribute(self, text: str) -> str | None:
-        """An adjective, participle, number or modifying noun as an attribute tag, or None."""
+        """An adjective, participle or modifying noun as an attribute tag, or None.
+
+        A number up to twenty becomes its word; no other number is an attribute.
+        """
         tag = " ".join(self.words(text))
-        if not tag or tag in self.rules.stock_attributes:
+        tag = _NUMBERS.get(tag, tag)
+        if not may_be_tag(tag) or tag in self.rules.stock_attributes:
             return None
         tag = self.rules.adjectives.get(tag, tag)
         return tag if tag == text else self.attribute(tag)
+
+
+def may_be_tag(text: str) -> bool:
+    """Whether a text can be a tag: a word of two letters or more, and not too long.
+
+    A tag has at most `MAX_WORDS` words, halves of words with hyphens counted, and `MAX_CHARACTERS`
+    characters. In scripts whose letters are words or syllables, one letter is enough.
+    """
+    parts = _HALVES.split(text)
+    if len(text) > MAX_CHARACTERS or len(parts) > MAX_WORDS:
+        return False
+    return any(any(map(str.isalpha, part)) and _LETTER.fullmatch(part) is None for part in parts)
+
+
+def _composed(text: str) -> str:
+    """Lower case, NFC, without format characters, which stand inside of words."""
+    return unicodedata.normalize("NFC", _FORMAT.sub("", text)).lower()
 
 
 def is_english(text: str) -> bool:

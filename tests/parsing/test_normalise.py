@@ -1,6 +1,7 @@
 """Tags of every parser come out in one form, and stay in it."""
 
 import pickle
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -90,12 +91,59 @@ def test_what_names_nothing_is_no_object(text):
 
 def test_attributes_keep_their_form_and_numbers():
     assert normalise_attribute("Two") == "two"
-    assert normalise_attribute("2") == "2"
+    assert normalise_attribute("2") == normalise_attribute("two") == "two"
     assert normalise_attribute("the striped") == "striped"
     assert normalise_attribute("dark-brown") == "dark-brown"
     assert normalise_attribute("wood") == normalise_attribute("wooden") == "wooden"
     assert normalise_attribute("Royalty Free") is None
     assert normalise_attribute(" ") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["t", "A", "u.s.", "2019", "1,200", "3 5", "я", "one-two-three-four-five-six-seven", "x" * 61],
+)
+def test_single_letters_numbers_and_long_texts_are_no_tags_in_any_language(text):
+    assert normalise_object(text) is None
+    assert normalise_attribute(text) is None
+    assert default().plain(text) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["x-ray", "m&m", "3d", "f1 car", "猫", "one two three four five six"]
+)
+def test_short_names_that_say_something_are_tags(text):
+    assert normalise_object(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["red", "dark brown", "black and white", "blue-green", "White"]
+)
+def test_a_colour_alone_is_an_attribute_and_no_object(text):
+    assert normalise_object(text) is None
+    assert normalise_attribute(text)
+    for caption in ("the door isn't red", "la porte est rouge", "red"):
+        assert default().tags(caption, [text, "door"], [("wet", text)]) == (["door"], [])
+
+
+@pytest.mark.parametrize("text", ["red rose", "white light", "orange", "gold", "light", "violet"])
+def test_things_with_a_colour_and_things_called_like_one_are_objects(text):
+    assert normalise_object(text) == text
+
+
+@pytest.mark.parametrize(
+    "word", ["लाल", "गाड़ी", "சிவப்பு", "ที่นี่", "עִבְרִית", "مُحَمَّد", "i\u0307nce", "লাল"]
+)
+def test_marks_stay_in_the_words_of_every_script(word):
+    word = unicodedata.normalize("NFC", word)
+    assert normalise_object(word) == word
+    assert default().plain(f"({word})") == word
+    assert default().words(word) == [word]
+
+
+def test_format_characters_leave_no_space_behind():
+    assert normalise_object("straw\u00adber\u200bries") == "strawberry"
+    assert default().plain("می\u200cخواهم") == "میخواهم"
 
 
 @given(TEXT)

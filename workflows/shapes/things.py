@@ -54,24 +54,14 @@ def line(paint: str, width: float, *points: Point) -> list[Part]:
     for (x0, y0), (x1, y1) in pairwise(points):
         length = math.hypot(x1 - x0, y1 - y0) or 1.0
         nx, ny = (y0 - y1) / length * width / 2, (x1 - x0) / length * width / 2
-        parts.append(
-            shape(
-                paint,
-                (x0 + nx, y0 + ny),
-                (x1 + nx, y1 + ny),
-                (x1 - nx, y1 - ny),
-                (x0 - nx, y0 - ny),
-            )
-        )
+        corners = ((x0, y0, 1), (x1, y1, 1), (x1, y1, -1), (x0, y0, -1))
+        parts.append(shape(paint, *((x + side * nx, y + side * ny) for x, y, side in corners)))
     return parts + [oval(paint, x, y, width / 2) for x, y in points[1:-1]]
 
 
 def _star(outer: float, inner: float) -> list[Point]:
-    return [
-        ((outer, inner)[i % 2] * math.sin(i * math.pi / 5),
-         -(outer, inner)[i % 2] * math.cos(i * math.pi / 5))
-        for i in range(10)
-    ]  # fmt: skip
+    tips = [((outer, inner)[i % 2], i * math.pi / 5) for i in range(10)]
+    return [(radius * math.sin(angle), -radius * math.cos(angle)) for radius, angle in tips]
 
 
 def _petals() -> list[Part]:

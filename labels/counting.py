@@ -1,7 +1,7 @@
-"""How many captions carry each tag, and which tags make the vocabulary.
+"""Counts the captions of each tag and chooses the tags of the vocabulary.
 
-Everything is a count of whole captions, so partial counts add up to the same total however the
-captions are cut into shards, and the order of tags is settled by count and then by the tag itself.
+A tag's count is a number of captions, so the counts of disjoint sets of captions add up to the same
+total however the captions are cut into shards. Tags are ordered by falling count, then by the tag.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from labels.runs import COLUMNS, Piece, scan
+from common.errors import UserError
+from labels.tag_folders import COLUMNS, RowGroup, scan
 from labels.vocabulary import KINDS, OBJECT, Vocabulary
-from parsing.errors import UserError
 from parsing.tags import EMPTY, OK
 
 COUNTS = {"kind": pl.Enum(KINDS), "tag": pl.String, "count": pl.Int64}
 
 
 @dataclass(frozen=True)
-class Counted:
-    """What one look at the tags of some captions gives.
+class TagCounts:
+    """Counts over a set of captions.
 
     Attributes:
-        tags: columns of `COUNTS`: captions that carry each tag, each caption once.
-        captions: captions looked at, those that could not be parsed included.
-        unparsed: captions whose status is neither `ok` nor `empty`.
+        tags: columns of `COUNTS`: the number of captions with each tag, each caption once.
+        captions: number of captions, those that could not be parsed included.
+        unparsed: number of captions whose status is neither `ok` nor `empty`.
     """
 
     tags: pl.DataFrame
@@ -36,7 +36,7 @@ class Counted:
 
 
 def tags_of(kind: str, synonyms: Mapping[str, str]) -> pl.Expr:
-    """The tags of one kind that a caption carries: a list of strings, possibly null, with repetitions."""
+    """The tags of one kind of each caption: a list of strings, possibly null, with repetitions."""
     tags = pl.col(COLUMNS[kind])
     if kind != OBJECT:
         tags = tags.list.eval(pl.element().struct.field("attribute"))
@@ -45,52 +45,67 @@ def tags_of(kind: str, synonyms: Mapping[str, str]) -> pl.Expr:
     return tags
 
 
-def count_pieces(
-    pieces: Iterable[Piece], kinds: Collection[str], synonyms: Mapping[str, str], has_status: bool
-) -> Counted:
-    """Counts in one streaming query; a tag twice in a caption counts once, null and "" never."""
-    rows = scan(pieces)
+def count_row_groups(
+    row_groups: Iterable[RowGroup],
+    kinds: Collection[str],
+    synonyms: Mapping[str, str],
+    has_status: bool,
+) -> TagCounts:
+    """Counts tags in one streaming query; a tag twice in a caption counts once, null and "" never.
+
+    Args:
+        row_groups: the captions.
+        kinds: the kinds of tags to count.
+        synonyms: tag -> tag to count it as.
+        has_status: the files have the column `status`; without it every caption counts as parsed.
+    """
+    rows = scan(row_groups)
     parsed = pl.col("status").is_in([OK, EMPTY]) if has_status else pl.lit(True)
     queries = [rows.select(captions=pl.len(), unparsed=(~parsed).sum())]
     for kind in kinds:
-        # Unique within the list first: a caption carries a tag or does not.
+        # Unique within the list first, as a count is a number of captions.
         tag = tags_of(kind, synonyms).list.unique().list.explode(empty_as_null=False)
         found = rows.select(tag=tag).filter(pl.col("tag") != "").group_by("tag")
         queries.append(found.agg(count=pl.len()).select(pl.lit(kind).alias("kind"), "tag", "count"))
     totals, *tables = pl.collect_all(queries, engine="streaming")
     captions, unparsed = totals.row(0)
-    return Counted(pl.concat(t.cast(COUNTS) for t in tables), captions, unparsed)
+    return TagCounts(pl.concat(t.cast(COUNTS) for t in tables), captions, unparsed)
 
 
-def add_up(parts: Iterable[Counted]) -> Counted:
-    """The counts of several disjoint sets of captions together, added as they come."""
+def add_up(parts: Iterable[TagCounts]) -> TagCounts:
+    """Adds the counts of disjoint sets of captions, one set at a time."""
     parts = iter(parts)
-    total = next(parts, Counted(pl.DataFrame(schema=COUNTS), 0, 0))
+    total = next(parts, TagCounts(pl.DataFrame(schema=COUNTS), 0, 0))
     for part in parts:
         tags = pl.concat([total.tags, part.tags]).group_by("kind", "tag").agg(pl.col("count").sum())
-        total = Counted(tags, total.captions + part.captions, total.unparsed + part.unparsed)
+        total = TagCounts(tags, total.captions + part.captions, total.unparsed + part.unparsed)
     return total
 
 
-def rank(counted: Counted, stop_tags: Collection[str], min_count: int) -> dict[str, pl.DataFrame]:
-    """Per kind the tags that may enter a vocabulary, most frequent first.
+def rank(counts: TagCounts, stop_tags: Collection[str], min_count: int) -> dict[str, pl.DataFrame]:
+    """Sorts the tags of each kind that may enter a vocabulary, most frequent first.
 
-    Ties are broken by the tag's own order, code point by code point.
+    Tags of equal count are ordered code point by code point.
+
+    Args:
+        counts: of all captions.
+        stop_tags: tags to leave out.
+        min_count: leave out tags of fewer captions.
 
     Returns:
         kind -> columns `tag` (string), `count` (int64).
 
     Raises:
-        UserError: nothing is left.
+        UserError: no tag is left.
     """
-    may = (pl.col("count") >= min_count) & ~pl.col("tag").is_in(list(stop_tags))
-    left = counted.tags.filter(may).sort(["count", "tag"], descending=[True, False])
-    if left.is_empty():
+    allowed = (pl.col("count") >= min_count) & ~pl.col("tag").is_in(list(stop_tags))
+    ranked = counts.tags.filter(allowed).sort(["count", "tag"], descending=[True, False])
+    if ranked.is_empty():
         why = f" with {min_count} captions or more" if min_count > 1 else ""
         raise UserError(
-            f"no tag{why} in {counted.captions} captions: there is nothing to label with"
+            f"no tag{why} in {counts.captions} captions: there is nothing to label with"
         )
-    return {kind: left.filter(kind=kind).select("tag", "count") for kind in KINDS}
+    return {kind: ranked.filter(kind=kind).select("tag", "count") for kind in KINDS}
 
 
 def choose(
@@ -99,9 +114,9 @@ def choose(
     """The most frequent tags of each kind: objects first, then attributes, each by falling count.
 
     Args:
-        ranked: of `rank`.
-        sizes: kind -> how many tags at most, the paper's K.
-        captions: the denominator of the frequencies.
+        ranked: kind -> columns `tag`, `count`, see `rank`.
+        sizes: kind -> the largest number of tags, the paper's K.
+        captions: number of captions, the denominator of the frequencies.
     """
     tags, kinds, counts = [], [], []
     for kind, size in sizes.items():
@@ -118,7 +133,14 @@ def count_list(
     kinds: Collection[str],
     captions: int,
 ) -> Vocabulary:
-    """The tags of a list, in its order, as far as they occur; once per kind as which they occur."""
+    """The tags of a list that occur, in the order of the list, once for every kind they occur as.
+
+    Args:
+        ranked: kind -> columns `tag`, `count`, see `rank`.
+        wanted: the list.
+        kinds: the kinds to look among.
+        captions: number of captions, the denominator of the frequencies.
+    """
     tags, found_kinds, counts = [], [], []
     for kind in kinds:
         found = pl.DataFrame({"tag": list(wanted)}, schema={"tag": pl.String}).join(

@@ -1,4 +1,4 @@
-"""Where batches of captions are computed: in this process, or as Ray tasks. The results are the same."""
+"""Runs a function on batches of captions, in this process or as Ray tasks, with the same results."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from parsing import cluster
-from parsing.errors import UserError
+from common.errors import UserError
+from parsing.job import cluster
 
 Result = TypeVar("Result")
-MODULES = ("parsing", "prompts", "labels")
+MODULES = ("common", "parsing", "prompts", "labels")
 _IN_FLIGHT_PER_CORE = 2
 
 
 class Mapper(Protocol):
-    """Calls a function on each of some batches; results come in the order of the batches.
+    """Calls `function(batch, *shared)` on every batch and yields results in the order of the batches.
 
     Attributes:
-        spreads: whether more batches than one are computed at once, so that it pays to cut.
+        is_parallel: several batches are computed at once, so that smaller batches pay off.
     """
 
-    spreads: bool
+    is_parallel: bool
 
     def __call__(
         self, function: Callable[..., Result], batches: Sequence[Any], *shared: Any
     ) -> Iterator[Result]: ...
 
 
-class Here:
-    """In this process, with one batch computed ahead while the last one is being written."""
+class InProcess:
+    """Computes in a thread of this process, one batch ahead of the one that the caller works on."""
 
-    spreads = False
+    is_parallel = False
 
     def __call__(self, function, batches, *shared):
         with ThreadPoolExecutor(1) as pool:
@@ -47,12 +47,12 @@ class Here:
 
 
 class OnRay:
-    """As tasks of one core each on a Ray cluster that this process has joined.
+    """Computes in tasks of one core each on a Ray cluster that this process has joined.
 
-    Every node has to see the tags folder under the same name.
+    Every node must reach the tag folder at the same path or URL.
     """
 
-    spreads = True
+    is_parallel = True
 
     def __call__(self, function, batches, *shared):
         import ray
@@ -79,13 +79,17 @@ class OnRay:
 
 @contextlib.contextmanager
 def mapper(on_ray: bool, address: str | None) -> Iterator[Mapper]:
-    """The one that was asked for, connected for as long as the block lasts.
+    """An `OnRay`, connected to the cluster while the block runs, or an `InProcess`.
+
+    Args:
+        on_ray: use Ray.
+        address: of the cluster, see `parsing.job.cluster.connected`.
 
     Raises:
         UserError: no Ray cluster answers.
     """
     if not on_ray:
-        yield Here()
+        yield InProcess()
         return
     with cluster.connected(address, MODULES):
         yield OnRay()

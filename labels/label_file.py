@@ -1,8 +1,8 @@
-"""The labels contract: one Parquet row per image, with the vocabulary in the file's own metadata.
+"""The label file: one Parquet row per image, with the vocabulary in the file's own metadata.
 
-Rows stand in the order of the images' shards. The key-value metadata of the Parquet footer holds
-`tagalign.labels` (a small JSON: format, counts, digest) and `tagalign.vocabulary` (JSON, see
-`Vocabulary.to_json`), where DuckDB's `parquet_kv_metadata` and pyarrow's `read_metadata(path).metadata` find them.
+Rows are in the order of the images' shards. The key-value metadata of the Parquet footer holds
+`tagalign.labels` (JSON, see `About`) and `tagalign.vocabulary` (JSON, see `Vocabulary.to_json`), which
+DuckDB's `parquet_kv_metadata` and pyarrow's `read_metadata(path).metadata` show.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
+from common.errors import UserError, reason
+from common.storage import Folder
 from labels.vocabulary import Vocabulary, check_columns, read_vocabulary_fingerprint
-from parsing.errors import UserError
 
 LABELS = pa.schema(
     [
@@ -33,25 +34,25 @@ LABELS = pa.schema(
 ABOUT_KEY = b"tagalign.labels"
 VOCABULARY_KEY = b"tagalign.vocabulary"
 FORMAT = 1
-# The smallest of Parquet's encodings, measured: frequent tags have small ids, so that of an id's four
-# byte planes two are all zeros and one nearly; keys share their beginnings with their neighbours.
+# The encodings that made the smallest files: frequent tags have small ids, so two of an id's four bytes
+# are always zero and a third nearly always, and neighbouring keys share their first characters.
 ENCODINGS = {
     "tag_ids.list.element": "BYTE_STREAM_SPLIT",
     "key": "DELTA_BYTE_ARRAY",
     "caption": "DELTA_LENGTH_BYTE_ARRAY",
 }
-ROW_GROUP = 131_072  # rows; a reader of rows decodes no more than this at once
+ROW_GROUP = 131_072  # rows; a reader decodes a row group at a time
 
 
 @dataclass(frozen=True)
 class About:
-    """The small JSON in a label file's footer.
+    """What the footer of a label file says about it.
 
     Attributes:
-        images: rows.
-        labels: tag ids in all rows together, the non-zeros of the matrix.
-        vocabulary: fingerprint of the vocabulary inside.
-        digest: of keys and tag ids, so that two files of the same shape differ in their footers.
+        images: number of rows.
+        labels: number of tag ids in all rows, the non-zeros of the label matrix.
+        vocabulary: fingerprint of the vocabulary in the footer.
+        digest: of keys and tag ids, so that two files of the same shape have different footers.
         format: version of this layout.
     """
 
@@ -66,18 +67,18 @@ class About:
 
 
 def vocabulary_path(path: str | Path) -> Path:
-    """Where the vocabulary of a label file stands on its own: `x.parquet` -> `x.vocab.parquet`."""
+    """The vocabulary file beside a label file: `x.parquet` -> `x.vocab.parquet`."""
     path = Path(path)
     return path.with_name(f"{path.name.removesuffix('.parquet')}.vocab.parquet")
 
 
 class LabelWriter:
-    """Writes a label file aside; it takes its name only once it is whole.
+    """Writes a label file under a temporary name and renames it once it is complete.
 
         with LabelWriter("x.parquet", vocabulary) as writer:
             writer.write(table)  # schema LABELS, rows in the order of the images
 
-    Where the block ends in an exception nothing is left but an earlier file of that name.
+    When the block raises, the temporary file is deleted and an earlier label file stays.
 
     Raises:
         UserError: no room or no permission.
@@ -88,14 +89,16 @@ class LabelWriter:
         self.vocabulary = vocabulary
         self.images = self.labels = 0
         self._digest = xxhash.xxh3_128()
-        self._waiting = LABELS.empty_table()
-        self._aside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        self._pending = LABELS.empty_table()  # rows that do not fill a row group yet
+        self._folder = Folder(self.path.parent)
+        self._stack = contextlib.ExitStack()
         self._finished = False
 
     def __enter__(self) -> LabelWriter:
-        with self._explained():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self._aside, "wb")
+        self._folder.make()
+        aside = self._stack.enter_context(self._folder.aside(self.path.name))
+        with self._folder.write_errors():
+            self._file = open(aside, "wb")
             self._writer = pq.ParquetWriter(
                 self._file,
                 LABELS,
@@ -107,15 +110,18 @@ class LabelWriter:
         return self
 
     def write(self, table: pa.Table) -> None:
-        """Adds rows. However they are cut into calls, the file comes out the same.
+        """Adds rows. The file does not depend on how they are cut into calls.
 
         Args:
             table: schema `LABELS`, tag ids ascending in each row.
+
+        Raises:
+            UserError: no room on the disk.
         """
-        self._waiting = pa.concat_tables([self._waiting, table.select(LABELS.names).cast(LABELS)])
-        while len(self._waiting) >= ROW_GROUP:
-            self._write_group(self._waiting.slice(0, ROW_GROUP))
-            self._waiting = self._waiting.slice(ROW_GROUP)
+        self._pending = pa.concat_tables([self._pending, table.select(LABELS.names).cast(LABELS)])
+        while len(self._pending) >= ROW_GROUP:
+            self._write_group(self._pending.slice(0, ROW_GROUP))
+            self._pending = self._pending.slice(ROW_GROUP)
 
     def _write_group(self, table: pa.Table) -> None:
         keys, _, lists = (column.combine_chunks() for column in table.columns)
@@ -124,18 +130,22 @@ class LabelWriter:
             self._digest.update(part)
         self.images += len(table)
         self.labels += int(lengths[1].sum())
-        with self._explained():
+        with self._folder.write_errors():
             self._writer.write_table(table, row_group_size=ROW_GROUP)
 
     def finish(self) -> None:
-        """Completes the file aside, so that all that is left is the renaming."""
+        """Completes the temporary file, so that only the renaming is left.
+
+        Raises:
+            UserError: no room on the disk.
+        """
         if self._finished:
             return
-        if len(self._waiting):
-            self._write_group(self._waiting)
+        if len(self._pending):
+            self._write_group(self._pending)
         fingerprint = self.vocabulary.fingerprint
         about = About(self.images, self.labels, fingerprint, self._digest.hexdigest())
-        with self._explained():
+        with self._folder.write_errors():
             self._writer.add_key_value_metadata(
                 {ABOUT_KEY: about.to_json(), VOCABULARY_KEY: self.vocabulary.to_json()}
             )
@@ -145,32 +155,22 @@ class LabelWriter:
             self._file.close()
         self._finished = True
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            if kind is None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        with self._stack:  # renames the file, or deletes it
+            try:
+                if error is not None:
+                    raise error
                 self.finish()
-                with self._explained():
-                    os.replace(self._aside, self.path)
-            else:
+            except BaseException:
                 self._abandon()
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(self._aside)
+                raise
 
     def _abandon(self) -> None:
         with contextlib.suppress(OSError, pa.ArrowException):
             self._writer.close()
-        self._writer.is_open = False  # else it closes itself again when collected, and complains
+        self._writer.is_open = False  # the destructor would close it again, and print an error
         with contextlib.suppress(OSError):
             self._file.close()
-
-    @contextlib.contextmanager
-    def _explained(self):
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(f"cannot write {self.path}: {reason}") from error
 
 
 def _bytes(keys: pa.StringArray) -> memoryview:
@@ -180,7 +180,7 @@ def _bytes(keys: pa.StringArray) -> memoryview:
 
 
 def read_footer(path: str | Path) -> tuple[pq.FileMetaData, About, Vocabulary]:
-    """Reads and checks all of a label file but its rows.
+    """Reads and checks the footer of a label file, and the vocabulary inside.
 
     Raises:
         UserError: no such file, not Parquet, a wrong column, no vocabulary inside, or a file that
@@ -193,9 +193,8 @@ def read_footer(path: str | Path) -> tuple[pq.FileMetaData, About, Vocabulary]:
         footer = pq.read_metadata(path)
         schema = footer.schema.to_arrow_schema()
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
         raise UserError(
-            f"cannot read the label file {path} (damaged or cut off?): {reason}"
+            f"cannot read the label file {path} (damaged or cut off?): {reason(error)}"
         ) from error
     check_columns(schema, LABELS, str(path))
     stored = footer.metadata or {}

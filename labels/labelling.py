@@ -1,4 +1,4 @@
-"""From the tags of captions to rows of tag ids, and from a large vocabulary's ids to a smaller one's."""
+"""Replaces the tags of captions by tag ids, and the ids of one vocabulary by those of a smaller one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import polars as pl
 import pyarrow as pa
 
 from labels.counting import tags_of
-from labels.runs import Piece, scan
+from labels.tag_folders import RowGroup, scan
 from labels.vocabulary import KINDS, Vocabulary
 
 LABELLED = {"caption_id": pl.Int64, "caption": pl.String, "tag_ids": pl.List(pl.Int32)}
 
 
 def ids_by_tag(vocabulary: Vocabulary, synonyms: Mapping[str, str]) -> dict[str, pl.DataFrame]:
-    """What each tag, as the parser wrote it, counts as.
+    """The tag id of every tag as the parser wrote it, synonyms included.
+
+    Args:
+        vocabulary: tags and their ids.
+        synonyms: tag -> tag to count it as.
 
     Returns:
         kind -> columns `tag` (string, unique) and `tag_id` (int32); kinds without tags are left out.
@@ -32,15 +36,17 @@ def ids_by_tag(vocabulary: Vocabulary, synonyms: Mapping[str, str]) -> dict[str,
     return found
 
 
-def label_pieces(pieces: Iterable[Piece], ids: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+def label_row_groups(
+    row_groups: Iterable[RowGroup], ids: Mapping[str, pl.DataFrame]
+) -> pl.DataFrame:
     """Labels captions in one streaming query.
 
     Args:
-        pieces: the captions, in order.
-        ids: of `ids_by_tag`.
+        row_groups: the captions.
+        ids: kind -> columns `tag`, `tag_id`, see `ids_by_tag`.
 
     Returns:
-        Columns of `LABELLED`, rows in the order of the pieces; `tag_ids` ascending, each once.
+        Columns of `LABELLED`, rows in the order of the row groups; `tag_ids` ascending, each once.
     """
     ids_or_minus_one = {
         kind: tags_of(kind, {}).list.eval(
@@ -51,7 +57,7 @@ def label_pieces(pieces: Iterable[Piece], ids: Mapping[str, pl.DataFrame]) -> pl
         for kind, table in ids.items()
     }
     nothing = pl.lit([], dtype=LABELLED["tag_ids"])
-    query = scan(pieces).select(
+    query = scan(row_groups).select(
         pl.col("caption_id").cast(pl.Int64),
         pl.col("caption").cast(pl.String).fill_null(""),
         **{kind: lists.fill_null(nothing) for kind, lists in ids_or_minus_one.items()},
@@ -62,9 +68,9 @@ def label_pieces(pieces: Iterable[Piece], ids: Mapping[str, pl.DataFrame]) -> pl
 
 
 def _merge(columns: list[pl.Series], rows: int) -> pl.Series:
-    """One list a row of the ids in several columns of lists: ascending, each once, none below 0.
+    """Merges columns of lists of ids into one list per row: ascending, each id once, none below 0.
 
-    One sort of (row, id) packed in 64 bits takes a third of the time of a sort per list.
+    (row, id) is packed in 64 bits and sorted once, in a third of the time of a sort per list.
     """
     packed = [np.empty(0, dtype=np.int64)]
     for column in columns:
@@ -91,11 +97,14 @@ def narrowing(wide: Vocabulary, narrow: Vocabulary) -> np.ndarray:
 
 
 def narrow_lists(lists: pa.ListArray, to: np.ndarray) -> pa.ListArray:
-    """Rewrites rows of ids of a large vocabulary as rows of a smaller one's, which keeps its order.
+    """Replaces the ids of a large vocabulary by those of a smaller one with the same order of tags.
 
     Args:
         lists: ids of the large vocabulary, ascending in each row.
-        to: of `narrowing`.
+        to: int32 of shape (size of the large vocabulary,), see `narrowing`.
+
+    Returns:
+        the ids of the tags that the smaller vocabulary has, ascending in each row.
     """
     ids = to[lists.flatten().to_numpy()]
     kept = ids >= 0

@@ -22,13 +22,13 @@ def draw(ranked: Mapping[str, pl.DataFrame], captions: int, vocabulary: Vocabula
 
     Args:
         ranked: kind -> columns `tag`, `count`, most frequent first; kinds without tags are left out.
-        captions: how many captions were counted.
-        vocabulary: its sizes are marked on the tail.
+        captions: number of captions that were counted.
+        vocabulary: its sizes are marked on the long tail.
 
     Returns:
-        A PNG.
+        the bytes of a PNG file.
     """
-    from matplotlib.figure import Figure  # no pyplot: it keeps figures in global state
+    from matplotlib.figure import Figure  # pyplot would keep the figure in global state
 
     kinds = [kind for kind, table in ranked.items() if len(table)]
     figure = Figure(figsize=(5.2 * (len(kinds) + 1), 6.4), dpi=130, layout="constrained")
@@ -38,7 +38,7 @@ def draw(ranked: Mapping[str, pl.DataFrame], captions: int, vocabulary: Vocabula
     _tail(axes[-1], {kind: ranked[kind] for kind in kinds}, vocabulary)
     png = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # shown as a box
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # it is shown as a box
         figure.savefig(png, format="png", metadata={"Software": None})
     return png.getvalue()
 
@@ -48,7 +48,7 @@ def _bars(ax, table: pl.DataFrame, kind: str, captions: int) -> None:
     shares = 100 * top["count"].to_numpy() / max(captions, 1)
     ax.barh(np.arange(len(top)), shares, color=_COLOURS[kind], height=0.72)
     names = [_short(tag) for tag in top["tag"]]
-    ax.set_yticks(np.arange(len(top)), names, parse_math=False)  # a tag may hold a dollar sign
+    ax.set_yticks(np.arange(len(top)), names, parse_math=False)  # a tag may contain a dollar sign
     ax.set_ylim(TOP - 0.4, -0.6)
     ax.set_xlabel("% of captions")
     ax.set_title(f"Most frequent {_PLURALS[kind]}")
@@ -60,7 +60,7 @@ def _tail(ax, ranked: Mapping[str, pl.DataFrame], vocabulary: Vocabulary) -> Non
     for kind, table in ranked.items():
         counts = table["count"].to_numpy()
         ranks = np.arange(1, len(counts) + 1)
-        # Ranks at even distances on the log axis: half a million points would look the same.
+        # At most 2,000 ranks, evenly spaced on the log axis: all of them would look the same.
         shown = np.unique(np.geomspace(1, len(counts), 2000).round().astype(int)) - 1
         size = len(vocabulary.ids(kind))
         share = 100 * counts[:size].sum() / counts.sum()
@@ -69,12 +69,12 @@ def _tail(ax, ranked: Mapping[str, pl.DataFrame], vocabulary: Vocabulary) -> Non
         if 0 < size <= len(counts):
             ax.plot(
                 [size], [counts[size - 1]], "o", color=_COLOURS[kind], markersize=6,
-                label=f"the first {size:,}: {share:.1f}% of their mentions",
+                label=f"the first {size:,}: {share:.1f}% of all mentions",
             )  # fmt: skip
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("rank of the tag")
-    ax.set_ylabel("captions that carry it")
+    ax.set_ylabel("captions with the tag")
     ax.set_title("The long tail")
     ax.grid(True, which="major", color="#dddddd", linewidth=0.6)
     ax.set_axisbelow(True)

@@ -1,4 +1,6 @@
-"""The label file as the trainer sees it: a mapped CSR matrix with its vocabulary and its keys.
+"""Reads a label file as a memory-mapped CSR matrix with a vocabulary and keys.
+
+N images, T tags, B the rows of a batch.
 
     labels = Labels("labels/cc12m_obj_attr.parquet")
     len(labels), labels.num_tags
@@ -8,7 +10,7 @@
     indptr, indices = labels.rows(positions)    # CSR of a batch; labels.rows_torch for tensors
     labels.frequencies()                        # tensor of shape (num_tags,)
 
-The first `Labels` of a file writes `FILE.csr` beside it (seconds per million images); every later one maps it.
+The first `Labels` of a file writes the folder `FILE.csr` beside it; every later one maps the arrays in it.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from common.errors import UserError, reason
 from labels.label_file import LABELS, read_footer
 from labels.sidecar import Arrays, cached_arrays
 from labels.vocabulary import Vocabulary
-from parsing.errors import UserError
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -41,11 +43,11 @@ _INT32_MAX = 2**31 - 1
 class Labels:
     """N images by T tags, binary and sparse. Safe to share between threads, to fork and to pickle.
 
-    Keys are found through their 64-bit xxh3 hashes: for 12 million images the chance that any two
-    of them collide is 4e-6. Of several rows with one key the first is found, by `matches` all.
+    Keys are looked up by their 64-bit xxh3 hashes: for 12 million images the chance that any two of
+    them collide is 4e-6. Where several rows have one key, `position` gives the first, `matches` all.
 
     Args:
-        path: a label file made by `labels/build_vocab.py`, on a disk that can be mapped.
+        path: a label file made by `labels/build_vocab.py`, on a disk that can be memory-mapped.
 
     Attributes:
         path: as given.
@@ -94,20 +96,28 @@ class Labels:
         return self.position(key) >= 0
 
     def __getitem__(self, key: str) -> np.ndarray:
-        """Tag ids (int32, ascending) of the image with this key; `KeyError` if there is none."""
+        """Tag ids of the image with this key: int32, ascending.
+
+        Raises:
+            KeyError: no image has it.
+        """
         position = self.position(key)
         if position < 0:
             raise KeyError(key)
         return self.row(position)
 
     def row(self, position: int) -> np.ndarray:
-        """Tag ids (int32, ascending) of the image at this position; `IndexError` outside [0, N)."""
+        """Tag ids of the image at this position: int32, ascending.
+
+        Raises:
+            IndexError: a position outside [0, N).
+        """
         if not 0 <= position < len(self):
             raise IndexError(f"row {position} of {len(self)}")
         return self.indices[self.indptr[position] : self.indptr[position + 1]]
 
     def position(self, key: str) -> int:
-        """The row of one key, or -1."""
+        """The row of one key, or -1 if no image has it."""
         wanted = xxhash.xxh3_64_intdigest(key.encode())
         at = bisect_left(self._sorted, wanted)
         if at < len(self._sorted) and self._sorted[at] == wanted:
@@ -127,7 +137,7 @@ class Labels:
         """All rows of many keys, for images with several captions.
 
         Returns:
-            Two int64 arrays of one length: which of the keys, ascending, and a row that has it,
+            Two int64 arrays of one length: positions in `keys`, ascending, and a row with that key,
             ascending for each key. An unknown key is in neither.
         """
         wanted = _hash([key.encode() for key in keys])
@@ -163,8 +173,8 @@ class Labels:
         """The matrix, or a batch of its rows, for scipy.
 
         Args:
-            positions: B rows in any order; None takes all N of them and copies no index.
-            dtype: of the ones, the only part that is always private memory.
+            positions: B rows in any order; None takes all N of them without a copy.
+            dtype: of the ones, which are always private memory.
 
         Returns:
             Shape (N or B, T), ones of `dtype`.
@@ -181,9 +191,9 @@ class Labels:
     def rows_torch(
         self, positions: Sequence[int] | np.ndarray | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`rows` as tensors: crow indices (B + 1,) int64 and col indices int32.
+        """`rows` as tensors: crow indices, int64 of shape (B + 1,), and col indices, int32.
 
-        None takes the whole matrix without a copy; then the crow indices are int32 where they fit.
+        `positions` None takes the whole matrix without a copy; its crow indices are int32 if they fit.
         """
         import torch
 
@@ -216,17 +226,17 @@ class Labels:
             )
 
     def frequencies(self, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """Share of captions that carry each tag: shape (T,), float32 if no dtype is given."""
+        """The share of captions with each tag: shape (T,), float32 if no dtype is given."""
         import torch
 
         return torch.from_numpy(self.vocabulary.frequencies).to(dtype or torch.float32)
 
     def captions(self, positions: Sequence[int] | np.ndarray) -> list[str]:
-        """The captions of rows in any order; the first call writes `FILE.captions` and maps it."""
+        """The captions of rows in any order; the first call writes the folder `FILE.captions`."""
         return self._text("caption", positions)
 
     def keys(self, positions: Sequence[int] | np.ndarray) -> list[str]:
-        """The keys of rows in any order; the first call writes `FILE.keys` and maps it."""
+        """The keys of rows in any order; the first call writes the folder `FILE.keys`."""
         return self._text("key", positions)
 
     def _text(self, column: str, positions: Sequence[int] | np.ndarray) -> list[str]:
@@ -244,7 +254,7 @@ class Labels:
 
 
 def _identity(path: Path) -> str:
-    """Tells one version of a label file from the next by its footer, size and time."""
+    """Differs between versions of a label file: a hash of its footer, size and time of change."""
     with open(path, "rb") as file:
         size = file.seek(-8, os.SEEK_END) + 8
         length = int.from_bytes(file.read(4), "little")
@@ -259,14 +269,13 @@ def _hash(keys: Sequence[bytes]) -> np.ndarray:
 
 
 def _batches(path: Path, column: str):
-    """One column's arrays, a few thousand rows at a time; they are never all in memory."""
+    """Arrays of `_BATCH_ROWS` rows of one column, which is never in memory as a whole."""
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(_BATCH_ROWS, columns=[column]):
                 yield batch.column(0).cast(LABELS.field(column).type)
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"cannot read column '{column}' of {path}: {reason}") from error
+        raise UserError(f"cannot read column '{column}' of {path}: {reason(error)}") from error
 
 
 def _build_csr(path: Path, rows: int, num_tags: int):
@@ -276,7 +285,7 @@ def _build_csr(path: Path, rows: int, num_tags: int):
         lengths[at : at + len(lists)] = np.diff(lists.offsets.to_numpy())
         at += len(lists)
     total = int(lengths.sum(dtype=np.int64))
-    shapes = {
+    specs = {
         "hashes": ("uint64", (rows,)),
         "indptr": ("int32" if total <= _INT32_MAX else "int64", (rows + 1,)),
         "rows": ("int32" if rows <= _INT32_MAX else "int64", (rows,)),
@@ -301,7 +310,7 @@ def _build_csr(path: Path, rows: int, num_tags: int):
         np.take(hashes, order, out=arrays["hashes"], mode="clip")  # else out is buffered
         arrays["rows"][:] = order
 
-    return shapes, fill
+    return specs, fill
 
 
 def _build_text(path: Path, column: str):
@@ -309,7 +318,7 @@ def _build_text(path: Path, column: str):
     for texts in _batches(path, column):
         lengths.append(np.diff(_ends(texts)))
     offsets = np.concatenate([[0], *lengths]).astype(np.int64).cumsum()
-    shapes = {"offsets": ("int64", (len(offsets),)), "data": ("uint8", (int(offsets[-1]),))}
+    specs = {"offsets": ("int64", (len(offsets),)), "data": ("uint8", (int(offsets[-1]),))}
 
     def fill(arrays: Arrays) -> None:
         arrays["offsets"][:] = offsets
@@ -317,13 +326,13 @@ def _build_text(path: Path, column: str):
         for texts in _batches(path, column):
             ends, data = _ends(texts), texts.buffers()[2]
             if data is not None:
-                piece = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
-                arrays["data"][at : at + len(piece)] = piece
-                at += len(piece)
+                encoded = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
+                arrays["data"][at : at + len(encoded)] = encoded
+                at += len(encoded)
 
-    return shapes, fill
+    return specs, fill
 
 
 def _ends(texts: pa.StringArray) -> np.ndarray:
-    """int32 of shape (len + 1,): text i is bytes [ends[i], ends[i + 1]) of the data buffer."""
+    """int32 of shape (len(texts) + 1,): text i is bytes [ends[i], ends[i + 1]) of the data buffer."""
     return np.frombuffer(texts.buffers()[1], np.int32)[texts.offset :][: len(texts) + 1]

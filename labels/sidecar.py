@@ -1,144 +1,122 @@
-"""Arrays kept beside a label file, built once and memory-mapped by every process that reads it.
+"""Arrays kept beside a label file, built once and memory-mapped by every process that reads the file.
 
-The file is in the safetensors layout (8 bytes of header length, a JSON header, the arrays), which
-says all there is to say and lets other programs look inside. Pages of a mapped file belong to the page
-cache: eight ranks on one machine share a single copy, and none of it is private memory.
+A sidecar is a folder with one `.npy` file per array and a `source.json`, which is written last and says
+which version of the label file the arrays belong to. Pages of a mapped file belong to the page cache:
+eight ranks on one machine share a single copy, and none of it is private memory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import json
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
-from parsing.errors import UserError
+from common.errors import UserError
+from common.storage import Folder
 
 Arrays = dict[str, np.ndarray]
-Shapes = dict[str, tuple[str, tuple[int, ...]]]  # name -> (dtype, shape), largest items first
+Specs = dict[str, tuple[str, tuple[int, ...]]]  # name -> (dtype, shape)
 
-_CODES = {"uint64": "U64", "int64": "I64", "int32": "I32", "uint8": "U8"}
-_DTYPES = {code: np.dtype(name) for name, code in _CODES.items()}
-_ALIGNMENT = 64
+SOURCE = "source.json"
+_NO_ACCESS = (errno.EACCES, errno.EROFS, errno.EPERM)
 
 
 def cached_arrays(
     source: Path,
     suffix: str,
     identity: str,
-    build: Callable[[], tuple[Shapes, Callable[[Arrays], None]]],
+    build: Callable[[], tuple[Specs, Callable[[Arrays], None]]],
 ) -> Arrays:
-    """Maps `source` + `suffix`, building it first where it is missing or belongs to another file.
+    """Maps the sidecar `source` + `suffix`, and builds it first if there is no valid one.
 
-    Where the folder is read-only, `$XDG_CACHE_HOME/tagalign` (`~/.cache/tagalign`) takes its place.
-    Processes that open the same file at once wait for the first of them.
+    A sidecar that is damaged, unfinished, made by another program, or made from another version of
+    `source` is replaced. In a read-only folder `$XDG_CACHE_HOME/tagalign` (`~/.cache/tagalign`) is
+    used instead. Processes that open the same file at once wait for the first one to build it.
 
     Args:
         source: the file the arrays are made from.
         suffix: what to append to its name.
-        identity: tells this version of `source` from every other.
-        build: called only if needed; gives the shapes, and a function that fills the arrays.
+        identity: different for every version of `source`.
+        build: called only if needed; returns dtypes and shapes, and a function that fills the arrays.
 
     Returns:
-        Arrays by name. Their pages are mapped copy-on-write: nothing written to them is kept.
+        Arrays by name, mapped copy-on-write: what is written to them is not kept.
 
     Raises:
         UserError: neither folder can be written to, or there is no room.
     """
-    beside = source.with_name(source.name + suffix)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tagalign"
-    places = [beside, cache / f"{identity}{suffix}"]
-    for path in places:
-        found = _open(path, identity)
-        if found is not None:
-            return found
-    for path in places:
+    places = [source.with_name(source.name + suffix), cache / f"{identity}{suffix}"]
+    for place in places:
+        arrays = _map(Folder(place), identity)
+        if arrays is not None:
+            return arrays
+    for place in places:
+        folder = Folder(place)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(path.parent):
-                found = _open(path, identity)  # another process may have built it meanwhile
-                if found is None:
-                    _write(path, identity, *build())
-                    found = _open(path, identity)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) and path is not places[-1]:
+            _remove_file(place)
+            folder.make()
+            with folder.lock(wait=True):
+                arrays = _map(folder, identity)  # another process may have built it meanwhile
+                if arrays is None:
+                    _build(folder, identity, *build())
+                    arrays = _map(folder, identity)
+        except UserError as error:
+            denied = isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_ACCESS
+            if denied and place is not places[-1]:
                 continue
-            reason = error.strerror or str(error)
-            raise UserError(
-                f"cannot write {path}, which readers of {source} need: {reason}"
-            ) from error
-        if found is not None:
-            return found
+            raise
+        if arrays is not None:
+            return arrays
     raise UserError(f"cannot read back {places[0]}, which was just written")
 
 
-def _open(path: Path, identity: str) -> Arrays | None:
-    """None unless the file is there, whole, and made from the source of this identity."""
+def _map(folder: Folder, identity: str) -> Arrays | None:
+    """The arrays of a sidecar; None unless all of them are there and belong to this source."""
     try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
-            size = os.fstat(file.fileno()).st_size
-        start = 8 + length
-        if header.pop("__metadata__", {}).get("source") != identity:
+        about = folder.read_json(SOURCE)
+        if about["source"] != identity:
             return None
-        if size != start + max(entry["data_offsets"][1] for entry in header.values()):
-            return None
-        # Copy-on-write and not read-only: torch warns of every tensor over read-only memory.
-        mapped = np.asarray(np.memmap(path, dtype=np.uint8, mode="c"))
         arrays = {}
-        for name, entry in header.items():
-            begin, end = (start + offset for offset in entry["data_offsets"])
-            arrays[name] = mapped[begin:end].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
-        return arrays
-    except (OSError, ValueError, KeyError, MemoryError):
+        for name, (dtype, shape) in about["arrays"].items():
+            # Copy-on-write and not read-only: torch warns of every tensor over read-only memory.
+            mapped = open_memmap(folder.path(f"{name}.npy"), mode="c")
+            if mapped.dtype != dtype or mapped.shape != tuple(shape):
+                return None
+            arrays[name] = np.asarray(mapped)
+        # Another process may have replaced arrays meanwhile; it removes this file first.
+        return arrays if folder.read_json(SOURCE) == about else None
+    except Exception:  # a damaged file can make numpy's and json's parsers raise anything
         return None
 
 
-def _write(path: Path, identity: str, shapes: Shapes, fill: Callable[[Arrays], None]) -> None:
-    header: dict[str, object] = {"__metadata__": {"source": identity}}
-    offset = 0
-    for name, (dtype, shape) in shapes.items():
-        end = offset + np.dtype(dtype).itemsize * math.prod(shape)
-        header[name] = {"dtype": _CODES[dtype], "shape": shape, "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header).encode()
-    text += b" " * (-(8 + len(text)) % _ALIGNMENT)
-    start = 8 + len(text)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(aside, "w+b") as file:
-            # Claims the room now: a disk that fills up under a mapping ends the process by signal.
-            os.posix_fallocate(file.fileno(), 0, start + offset)
-            file.write(len(text).to_bytes(8, "little") + text)
-            file.flush()
-            mapped = np.memmap(file, dtype=np.uint8, mode="r+")
-            arrays = {}
-            for name, (dtype, shape) in shapes.items():
-                begin, end = (start + at for at in header[name]["data_offsets"])
-                arrays[name] = np.asarray(mapped[begin:end]).view(dtype).reshape(shape)
-            fill(arrays)
-            mapped.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(aside)
+def _build(folder: Folder, identity: str, specs: Specs, fill: Callable[[Arrays], None]) -> None:
+    folder.remove_leftovers()
+    with folder.write_errors():
+        folder.remove(SOURCE)
+    with contextlib.ExitStack() as stack:
+        arrays = {}
+        for name, (dtype, shape) in specs.items():
+            path = stack.enter_context(folder.aside(f"{name}.npy"))
+            mapped = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+            # Reserve the room now: a disk that fills up under a mapping kills the process.
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+            arrays[name] = np.asarray(mapped)
+        fill(arrays)
+    folder.write_json(SOURCE, {"source": identity, "arrays": specs})
 
 
-@contextlib.contextmanager
-def _locked(folder: Path):
-    """One builder at a time; the lock is the folder's own, so that no lock file is left behind."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network disks have no locks: then each builds
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def _remove_file(path: Path) -> None:
+    """Removes a file that is in the place of the sidecar's folder."""
+    with (
+        Folder(path.parent).write_errors(),
+        contextlib.suppress(FileNotFoundError, IsADirectoryError),
+    ):
+        if not path.is_dir():
+            path.unlink()

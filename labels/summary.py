@@ -1,4 +1,4 @@
-"""What a vocabulary covers, in numbers for the terminal."""
+"""The numbers about a vocabulary and its label file that are printed in the terminal."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ PERCENTILES = (5, 25, 50, 75, 95, 99)
 
 @dataclass
 class LabelCounts:
-    """Labels per row, added up batch by batch.
+    """The number of labels per row, counted batch by batch.
 
     Attributes:
-        histogram: int64; element n is how many rows have n labels.
+        histogram: int64; element n is the number of rows with n labels.
     """
 
     histogram: np.ndarray = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
 
     def add(self, lists: pa.ListArray) -> None:
+        """Counts the rows of a batch."""
         lengths = np.bincount(pc.list_value_length(lists).to_numpy())
         size = max(len(lengths), len(self.histogram))
         grown = np.zeros(size, dtype=np.int64)
@@ -52,13 +53,13 @@ class LabelCounts:
 
 @dataclass
 class Coverage:
-    """One label file in numbers.
+    """The numbers about one label file.
 
     Attributes:
-        vocabulary: the file's own.
-        captions: labels per caption, over the captions that were read.
-        images: labels per image, over the rows of the file.
-        paths: what was written.
+        vocabulary: of the file.
+        captions: labels per caption, of the captions that were read.
+        images: labels per image, of the rows of the file.
+        paths: the files that were written.
     """
 
     vocabulary: Vocabulary
@@ -67,17 +68,17 @@ class Coverage:
     paths: list[str] = field(default_factory=list)
 
 
-def summarise(tags: pl.DataFrame, unparsed: int, covered: list[Coverage]) -> str:
-    """A page of text: the tags once, then each label file.
+def summarise(tags: pl.DataFrame, unparsed: int, coverages: list[Coverage]) -> str:
+    """The summary for the terminal: the tags, then each label file.
 
     Args:
         tags: columns of `labels.counting.COUNTS`, every tag of the captions that were read.
-        unparsed: captions that could not be parsed.
-        covered: one per label file.
+        unparsed: number of captions that could not be parsed.
+        coverages: one per label file.
     """
     totals = {kind: tags.filter(pl.col("kind") == kind) for kind in KINDS}
     sums = {kind: int(table["count"].sum()) for kind, table in totals.items()}
-    captions = covered[0].captions.rows
+    captions = coverages[0].captions.rows
     note = f"  ({unparsed:,} could not be parsed)" if unparsed else ""
     lines = [
         f"captions        {captions:>14,}{note}",
@@ -86,29 +87,29 @@ def summarise(tags: pl.DataFrame, unparsed: int, covered: list[Coverage]) -> str
         f"distinct tags   {len(tags):>14,}  "
         f"({len(totals['object']):,} objects, {len(totals['attribute']):,} attributes)",
     ]
-    for one in covered:
-        lines += ["", *_file(one, totals)]
+    for coverage in coverages:
+        lines += ["", *_file_lines(coverage, totals)]
     return "\n".join(lines)
 
 
-def _file(one: Coverage, totals: dict[str, pl.DataFrame]) -> list[str]:
-    sizes = {kind: len(one.vocabulary.ids(kind)) for kind in KINDS}
+def _file_lines(coverage: Coverage, totals: dict[str, pl.DataFrame]) -> list[str]:
+    sizes = {kind: len(coverage.vocabulary.ids(kind)) for kind in KINDS}
     mass, total = 0, 0
     for kind, table in totals.items():
-        own = [one.vocabulary.tags[i] for i in one.vocabulary.ids(kind)]
+        own = [coverage.vocabulary.tags[i] for i in coverage.vocabulary.ids(kind)]
         mass += int(table.filter(pl.col("tag").is_in(own))["count"].sum())
         total += int(table["count"].sum())
-    with_label = one.captions.rows - one.captions.empty
-    per_image = ", ".join(f"p{p} {one.images.percentile(p)}" for p in PERCENTILES)
+    with_label = coverage.captions.rows - coverage.captions.empty
+    per_image = ", ".join(f"p{p} {coverage.images.percentile(p)}" for p in PERCENTILES)
     return [
-        f"vocabulary      {len(one.vocabulary):>14,}  "
+        f"vocabulary      {len(coverage.vocabulary):>14,}  "
         f"({sizes['object']:,} objects, {sizes['attribute']:,} attributes)",
         f"  covers        {_share(mass, total):>14}  of all tags",
-        f"                {_share(with_label, one.captions.rows):>14}  of the captions",
-        f"images          {one.images.rows:>14,}",
-        f"  labels        {one.images.mean:>14.2f}  an image on average ({per_image})",
-        f"  without label {one.images.empty:>14,}  ({_share(one.images.empty, one.images.rows)})",
-        *(f"wrote {path}" for path in one.paths),
+        f"                {_share(with_label, coverage.captions.rows):>14}  of the captions",
+        f"images          {coverage.images.rows:>14,}",
+        f"  labels        {coverage.images.mean:>14.2f}  an image on average ({per_image})",
+        f"  without label {coverage.images.empty:>14,}  ({_share(coverage.images.empty, coverage.images.rows)})",
+        *(f"wrote {path}" for path in coverage.paths),
     ]
 
 

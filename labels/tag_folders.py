@@ -1,8 +1,8 @@
-"""Tags folders: the shards of one or several runs, checked before anything is computed.
+"""Tag folders: the shards of one or several runs of `parsing/run.py`, checked before they are read.
 
-A run of `parsing/run.py` has a manifest, one stats JSON per committed shard and an index from image
-keys to captions. A bare folder of tag Parquet files, or one such file, is taken too: then each caption
-stands for one image, and its id is the key.
+A run's folder has a manifest, one stats JSON per committed shard, and an index from image keys to
+captions. A plain folder of tag Parquet files, or one such file, is accepted too: every caption is then
+one image, and the caption's id is its key.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from common.errors import UserError, reason
+from common.storage import Folder
 from labels.vocabulary import ATTRIBUTE, KINDS, OBJECT, check_columns
-from parsing.captions import DONE, INDEX
-from parsing.errors import UserError
-from parsing.storage import Folder
+from parsing.source.captions import DONE, INDEX
 from parsing.tags import TAGS
 
 MANIFEST = "manifest.json"
@@ -30,11 +30,14 @@ _FOOTERS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Rows [offset, offset + rows) of a Parquet file of tags, with the caption ids they span.
+class RowGroup:
+    """One row group of a Parquet file of tags: rows [offset, offset + rows) of the file.
 
     Attributes:
-        whole: the piece is the whole file, so that no rows need to be skipped.
+        path: the file.
+        offset, rows: where the row group begins, and its number of captions.
+        first_id, last_id: the smallest and the largest caption id in it.
+        is_whole_file: the file has no other rows, so that none need to be skipped.
     """
 
     path: str
@@ -42,77 +45,77 @@ class Piece:
     rows: int
     first_id: int
     last_id: int
-    whole: bool
+    is_whole_file: bool
 
 
 @dataclass(frozen=True)
-class Run:
-    """The committed shards of one tags folder.
+class TagFolder:
+    """The committed shards of one tag folder.
 
     Attributes:
-        name: the folder as it was given.
-        pieces: row groups of the shards, in the order of the files.
-        index: Parquet files of schema `INDEX` in the order of the images; empty where there are none.
-        folder: opens the index files.
-        missing: shards of the run that are not committed.
+        name: the folder as the user named it.
+        row_groups: of the shards, in the order of the files.
+        index: Parquet files of schema `INDEX` in the order of the images; empty without an index.
+        storage: opens the index files.
+        missing: number of shards that the run has not committed.
         has_status: the files have the column `status`.
     """
 
     name: str
-    pieces: tuple[Piece, ...]
+    row_groups: tuple[RowGroup, ...]
     index: tuple[str, ...]
-    folder: Folder
+    storage: Folder
     missing: int
     has_status: bool
 
     @property
     def rows(self) -> int:
-        return sum(piece.rows for piece in self.pieces)
+        return sum(group.rows for group in self.row_groups)
 
 
-def open_runs(
+def open_tag_folders(
     names: Iterable[str], kinds: Iterable[str] = KINDS, partial: bool = False
-) -> list[Run]:
+) -> list[TagFolder]:
     """Finds the shards of every folder and checks their columns.
 
     Args:
-        names: tags folders or single Parquet files; local paths or URLs.
-        kinds: the kinds of tags that will be read; columns of other kinds need not be there.
-        partial: take an unfinished run as far as it has come.
+        names: tag folders or single Parquet files; local paths or URLs.
+        kinds: the kinds of tags that will be read; columns of other kinds may be absent.
+        partial: accept a run that is unfinished, with the shards that it has committed.
 
     Raises:
         UserError: no such folder, no Parquet in it, a damaged file, a column that is missing or of a
             wrong type, or an unfinished run where `partial` is false.
     """
-    return [_open_run(name, tuple(kinds), partial) for name in names]
+    return [_open(name, tuple(kinds), partial) for name in names]
 
 
-def scan(pieces: Iterable[Piece]) -> pl.LazyFrame:
-    """A lazy query over the rows of some pieces, in their order."""
-    pieces = list(pieces)
-    if all(piece.whole for piece in pieces):
-        return _scan_files([piece.path for piece in pieces])
-    return pl.concat(_scan_files([p.path]).slice(p.offset, p.rows) for p in pieces)
+def scan(row_groups: Iterable[RowGroup]) -> pl.LazyFrame:
+    """A lazy query over the rows of some row groups, in their order."""
+    row_groups = list(row_groups)
+    if all(group.is_whole_file for group in row_groups):
+        return _scan_files([group.path for group in row_groups])
+    return pl.concat(_scan_files([g.path]).slice(g.offset, g.rows) for g in row_groups)
 
 
 def _scan_files(paths: list[str]) -> pl.LazyFrame:
-    # The columns that are used were checked file by file; others may come and go.
+    # `_find` checks the columns that are read in every file; shards may differ in all others.
     return pl.scan_parquet(paths, glob=False, missing_columns="insert", extra_columns="ignore")
 
 
-def _open_run(name: str, kinds: tuple[str, ...], partial: bool) -> Run:
-    folder = Folder(name)
-    if not folder.fs.exists(folder.root):
+def _open(name: str, kinds: tuple[str, ...], partial: bool) -> TagFolder:
+    storage = Folder(name)
+    if not storage.fs.exists(storage.root):
         raise UserError(
             f"there is no tags folder {name}: parsing/run.py makes one, --tags names another"
         )
-    if folder.fs.isfile(folder.root):
-        return _run(name, [name], (), folder, 0, kinds)
-    names = folder.names(".parquet")
-    total = _shards_of_run(folder)
+    if storage.fs.isfile(storage.root):
+        return _find(name, [name], (), storage, 0, kinds)
+    names = storage.names(".parquet")
+    total = _number_of_shards(storage)
     missing = 0
     if total is not None:
-        committed = {stats.removesuffix(".json") for stats in folder.names(".json")}
+        committed = {stats.removesuffix(".json") for stats in storage.names(".json")}
         names = [
             n for n in names if n.startswith("part-") and n.removesuffix(".parquet") in committed
         ]
@@ -120,100 +123,100 @@ def _open_run(name: str, kinds: tuple[str, ...], partial: bool) -> Run:
         if missing and not partial:
             raise UserError(
                 f"the run in {name} is unfinished: {missing} of its {total} shards are missing; finish it "
-                "with parsing/run.py, or take what is there with --partial"
+                "with parsing/run.py, or use the committed shards with --partial"
             )
     if not names:
         kind = "committed shard" if total else "Parquet file"
         raise UserError(f"there is no {kind} in the tags folder {name}")
-    index = folder.sub(INDEX_FOLDER)
+    index = storage.sub(INDEX_FOLDER)
     index_files = tuple(_address(index, n) for n in index.names(".parquet"))
-    return _run(name, [_address(folder, n) for n in names], index_files, folder, missing, kinds)
+    shards = [_address(storage, n) for n in names]
+    return _find(name, shards, index_files, storage, missing, kinds)
 
 
-def _shards_of_run(folder: Folder) -> int | None:
-    """How many shards the run has in total; None for a folder that no run has written."""
+def _number_of_shards(storage: Folder) -> int | None:
+    """The total number of shards of the run; None for a folder that `parsing/run.py` did not write."""
     try:
-        captions = folder.sub(CAPTIONS_FOLDER)
+        captions = storage.sub(CAPTIONS_FOLDER)
         if captions.exists(DONE):
             return int(captions.read_json(DONE)["counts"]["shards"])
-        if folder.exists(MANIFEST):
-            return int(folder.read_json(MANIFEST)["shards"])
+        if storage.exists(MANIFEST):
+            return int(storage.read_json(MANIFEST)["shards"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"the run in {folder.url} has not got far enough to say how many shards it has"
+            f"the run in {storage.url} has not got far enough to say how many shards it has"
         ) from error
-    if folder.sub(CAPTIONS_FOLDER).names(".parquet"):
+    if storage.sub(CAPTIONS_FOLDER).names(".parquet"):
         raise UserError(
-            f"the run in {folder.url} is unfinished: it has not read all its captions yet"
+            f"the run in {storage.url} is unfinished: it has not read all its captions yet"
         )
     return None
 
 
-def _address(folder: Folder, name: str) -> str:
-    return folder.path(name) if folder.is_local else f"{folder.url.rstrip('/')}/{name}"
+def _address(storage: Folder, name: str) -> str:
+    return storage.path(name) if storage.is_local else f"{storage.url.rstrip('/')}/{name}"
 
 
-def _run(
+def _find(
     name: str,
-    paths: list[str],
+    shards: list[str],
     index: tuple[str, ...],
-    folder: Folder,
+    storage: Folder,
     missing: int,
     kinds: tuple[str, ...],
-) -> Run:
+) -> TagFolder:
     wanted = [TAGS.field("caption_id"), TAGS.field("caption")]
     wanted += [TAGS.field(COLUMNS[kind]) for kind in kinds]
     schema = pa.schema(wanted)
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
-        found = list(pool.map(lambda path: _pieces(folder, path, schema), paths))
-        for path, footer in zip(
-            index, pool.map(lambda p: footer_of(folder, p), index), strict=True
-        ):
+        found = list(pool.map(lambda path: _row_groups(storage, path, schema), shards))
+        footers = pool.map(lambda path: _read_footer(storage, path), index)
+        for path, footer in zip(index, footers, strict=True):
             check_columns(footer.schema.to_arrow_schema(), INDEX, path)
-    pieces = tuple(piece for these, _ in found for piece in these)
-    return Run(name, pieces, index, folder, missing, all(status for _, status in found))
+    row_groups = tuple(group for groups, _ in found for group in groups)
+    has_status = all(status for _, status in found)
+    return TagFolder(name, row_groups, index, storage, missing, has_status)
 
 
-def footer_of(folder: Folder, path: str) -> pq.FileMetaData:
-    """The footer of a Parquet file; `UserError` where it is not one or cut off."""
+def open_file(storage: Folder, path: str):
+    """Opens one of the folder's files for reading."""
+    return storage.fs.open(storage.fs._strip_protocol(path), "rb")
+
+
+def _read_footer(storage: Folder, path: str) -> pq.FileMetaData:
     try:
-        with open_file(folder, path) as file:
+        with open_file(storage, path) as file:
             return pq.read_metadata(file)
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"cannot read {path} (damaged or cut off?): {reason}") from error
+        raise UserError(f"cannot read {path} (damaged or cut off?): {reason(error)}") from error
 
 
-def open_file(folder: Folder, path: str):
-    """Opens one of the folder's files for reading."""
-    return folder.fs.open(folder.fs._strip_protocol(path), "rb")
-
-
-def _pieces(folder: Folder, path: str, schema: pa.Schema) -> tuple[list[Piece], bool]:
-    footer = footer_of(folder, path)
-    found = footer.schema.to_arrow_schema()
-    check_columns(found, schema, path)
-    column = footer.schema.names.index("caption_id")
-    pieces, offset = [], 0
+def _row_groups(storage: Folder, path: str, schema: pa.Schema) -> tuple[list[RowGroup], bool]:
+    """The row groups of one file, and whether it has the column `status`."""
+    footer = _read_footer(storage, path)
+    columns = footer.schema.to_arrow_schema()
+    check_columns(columns, schema, path)
+    id_column = footer.schema.names.index("caption_id")
+    row_groups, offset = [], 0
     for number in range(footer.num_row_groups):
         group = footer.row_group(number)
         if group.num_rows:
-            statistics = group.column(column).statistics
+            statistics = group.column(id_column).statistics
             if statistics is not None and statistics.has_min_max and statistics.has_null_count:
                 first, last, nulls = statistics.min, statistics.max, statistics.null_count
             else:
-                first, last, nulls = _measure(folder, path, number)
+                first, last, nulls = _read_statistics(storage, path, number)
             if nulls:
                 raise UserError(f"column 'caption_id' of {path} holds nulls")
-            whole = group.num_rows == footer.num_rows
-            pieces.append(Piece(path, offset, group.num_rows, first, last, whole))
+            is_whole_file = group.num_rows == footer.num_rows
+            row_groups.append(RowGroup(path, offset, group.num_rows, first, last, is_whole_file))
         offset += group.num_rows
-    return pieces, "status" in found.names
+    return row_groups, "status" in columns.names
 
 
-def _measure(folder: Folder, path: str, group: int) -> tuple[int, int, int]:
-    """For files whose writer left no statistics."""
-    with open_file(folder, path) as file:
+def _read_statistics(storage: Folder, path: str, group: int) -> tuple[int, int, int]:
+    """Smallest id, largest id and number of nulls of a row group whose footer has no statistics."""
+    with open_file(storage, path) as file:
         ids = pq.ParquetFile(file).read_row_group(group, columns=["caption_id"]).column(0)
     bounds = pc.min_max(ids)
     return bounds["min"].as_py(), bounds["max"].as_py(), ids.null_count

@@ -1,29 +1,33 @@
-"""Lists that people write by hand: tags to leave out, synonyms, and a vocabulary of their own."""
+"""Text files written by hand: lists of tags, and synonyms."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from parsing.errors import UserError
+from common.errors import UserError
 
 
 def read_tag_list(path: str) -> list[str]:
-    """One tag a line, in the order of the file; blank lines, `#` comments and repetitions are dropped.
+    """Reads a list of tags, one a line; blank lines, `#` comments and repetitions are dropped.
+
+    Returns:
+        the tags in the order of the file.
 
     Raises:
-        UserError: no such file, or not UTF-8.
+        UserError: the file does not exist, cannot be read, or is not UTF-8.
     """
     return list(dict.fromkeys(line for _, line in _lines(path)))
 
 
 def read_synonyms(path: str) -> dict[str, str]:
-    """One `tag<TAB>tag that stands for it` a line; chains are followed to their end.
+    """Reads synonyms, one `tag<TAB>tag to count it as` a line; chains are followed to their end.
 
     Returns:
-        Tag as written -> tag to count it as.
+        tag -> tag to count it as.
 
     Raises:
-        UserError: no such file, a line without exactly two tags, a tag with two meanings, or a circle.
+        UserError: the file cannot be read, a line has not exactly two tags, a tag has two synonyms, or
+            synonyms form a cycle.
     """
     direct: dict[str, str] = {}
     for number, line in _lines(path):
@@ -31,10 +35,10 @@ def read_synonyms(path: str) -> dict[str, str]:
         tag, target = tag.strip(), target.strip()
         if not (tab and tag and target) or "\t" in target:
             raise UserError(
-                f"line {number} of {path} is not `tag<TAB>tag that stands for it`: {line!r}"
+                f"line {number} of {path} is not `tag<TAB>tag to count it as`: {line!r}"
             )
         if direct.setdefault(tag, target) != target:
-            raise UserError(f"line {number} of {path} gives '{tag}' a second meaning, '{target}'")
+            raise UserError(f"line {number} of {path} gives '{tag}' a second synonym, '{target}'")
     return {tag: _end(tag, direct, path) for tag, target in direct.items() if tag != target}
 
 
@@ -42,9 +46,7 @@ def _end(tag: str, direct: dict[str, str], path: str) -> str:
     seen = [tag]
     while (target := direct.get(seen[-1], seen[-1])) != seen[-1]:
         if target in seen:
-            raise UserError(
-                f"synonyms in {path} go round in a circle: {' -> '.join([*seen, target])}"
-            )
+            raise UserError(f"synonyms in {path} form a cycle: {' -> '.join([*seen, target])}")
         seen.append(target)
     return seen[-1]
 

@@ -1,4 +1,4 @@
-"""The vocabulary contract: which tag each column of the label matrix stands for, and how common it is."""
+"""The vocabulary: the tag, kind and frequency of each column of the label matrix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from parsing.errors import UserError
+from common.errors import UserError
 
 OBJECT = "object"
 ATTRIBUTE = "attribute"
@@ -34,15 +34,15 @@ FINGERPRINT_KEY = b"tagalign.vocabulary.fingerprint"
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """T tags; the position of a tag is its id, the column of the label matrix.
+    """T tags; the position of a tag is its id and its column of the label matrix.
 
     An object and an attribute of the same word are two tags.
 
     Attributes:
         tags: T strings.
         kinds: T strings, each `object` or `attribute`.
-        counts: int64 of shape (T,): captions that carry the tag, each caption once.
-        captions: how many captions were counted.
+        counts: int64 of shape (T,): number of captions with the tag, each caption once.
+        captions: number of captions that were counted.
     """
 
     tags: Sequence[str]
@@ -61,7 +61,7 @@ class Vocabulary:
 
     @property
     def frequencies(self) -> np.ndarray:
-        """float64 of shape (T,): share of captions that carry the tag, the balanced softmax's prior."""
+        """float64 of shape (T,): share of captions with the tag, the prior of the balanced softmax."""
         return self.counts / max(self.captions, 1)
 
     def ids(self, kind: str) -> np.ndarray:
@@ -70,7 +70,7 @@ class Vocabulary:
 
     @cached_property
     def fingerprint(self) -> str:
-        """32 hexadecimal digits that tell this vocabulary from every other one."""
+        """32 hexadecimal digits, different for every vocabulary."""
         return xxhash.xxh3_128_hexdigest(self.to_json().encode())
 
     def table(self) -> pa.Table:
@@ -91,11 +91,11 @@ class Vocabulary:
 
         Args:
             table: the table; more columns than the contract's are ignored.
-            name: what to call it in a message.
+            name: of the file, for messages.
 
         Raises:
-            UserError: a column is missing or of a wrong type, a value is null, an id is not its
-                row's number, a kind is unknown or a tag is there twice.
+            UserError: a column is missing or of a wrong type, a value is null, an id is not the number
+                of its row, a kind is unknown, or a tag occurs twice.
         """
         check_columns(table.schema, VOCABULARY, name)
         about = table.schema.metadata or {}
@@ -110,23 +110,23 @@ class Vocabulary:
         counts, frequencies = table["count"].to_numpy(), table["frequency"].to_numpy()
         if CAPTIONS_KEY in about:
             captions = int(about[CAPTIONS_KEY])
-        else:  # another tool wrote it: the most frequent tag gives the denominator best
+        else:  # another tool wrote it: the most frequent tag gives the most precise denominator
             top = int(np.argmax(counts)) if len(counts) else 0
             known = len(counts) and frequencies[top] > 0
             captions = round(counts[top] / frequencies[top]) if known else 0
         return cls(tags, kinds, counts, captions)._checked(name)
 
     def to_json(self) -> str:
-        """The form in which a label file carries it: about 20 bytes a tag, frequencies implied."""
-        runs: list[list[Any]] = []
+        """The JSON in a label file's footer, about 20 bytes a tag; it leaves out the frequencies."""
+        run_lengths: list[list[Any]] = []  # [["object", 10000], ["attribute", 10000]]
         for kind in self.kinds:
-            if runs and runs[-1][0] == kind:
-                runs[-1][1] += 1
+            if run_lengths and run_lengths[-1][0] == kind:
+                run_lengths[-1][1] += 1
             else:
-                runs.append([kind, 1])
+                run_lengths.append([kind, 1])
         value = {
             "captions": self.captions,
-            "kinds": runs,  # run lengths: [["object", 10000], ["attribute", 10000]]
+            "kinds": run_lengths,
             "counts": np.asarray(self.counts).tolist(),
             "tags": list(self.tags),
         }
@@ -134,10 +134,14 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, text: str | bytes, name: str) -> Vocabulary:
-        """Reads what `to_json` wrote.
+        """Reads what `to_json` returned.
+
+        Args:
+            text: the JSON.
+            name: of the file, for messages.
 
         Raises:
-            UserError: it is damaged; `name` says in the message where it was found.
+            UserError: the JSON is damaged.
         """
         try:
             value = json.loads(text)
@@ -163,10 +167,15 @@ class Vocabulary:
 
 
 def check_columns(found: pa.Schema, wanted: pa.Schema, name: str) -> None:
-    """Compares the columns of a file with its contract, large and view types taken as their plain ones.
+    """Compares the columns of a file with a schema; Arrow's large and view types count as plain ones.
+
+    Args:
+        found: schema of the file; it may have more columns.
+        wanted: the columns that it must have.
+        name: of the file, for messages.
 
     Raises:
-        UserError: names the first column that is missing or of a wrong type.
+        UserError: a column is missing or of a wrong type; the message names the first such column.
     """
     for field in wanted:
         if field.name not in found.names:
@@ -196,7 +205,7 @@ def _same(found: pa.DataType, wanted: pa.DataType) -> bool:
 
 
 def read_vocabulary_fingerprint(path: str) -> str | None:
-    """The fingerprint in the footer of a vocabulary's Parquet; None where no such is there."""
+    """The fingerprint in the footer of a vocabulary file; None if there is none."""
     try:
         about = pq.read_schema(path).metadata or {}
     except (OSError, pa.ArrowException):
@@ -205,7 +214,7 @@ def read_vocabulary_fingerprint(path: str) -> str | None:
 
 
 def vocabulary_text(vocabulary: Vocabulary) -> str:
-    """The vocabulary for people: one tag a line, tab-separated, control characters escaped."""
+    """The vocabulary as tab-separated text, a tag per line, with control characters escaped."""
     lines = ["tag_id\tkind\tcount\tfrequency\ttag"]
     rows = zip(
         vocabulary.kinds, vocabulary.counts, vocabulary.frequencies, vocabulary.tags, strict=True

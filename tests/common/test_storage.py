@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 
 import pyarrow as pa
 import pytest
@@ -185,6 +186,45 @@ def test_only_one_process_at_a_time_holds_a_folder_and_a_kill_lets_go(tmp_path, 
     for _ in range(2):
         with Folder(tmp_path).lock():
             pass
+
+
+def test_waiting_for_a_lock_ends_when_its_holder_lets_go(tmp_path):
+    order = []
+
+    def wait() -> None:
+        with Folder(tmp_path).lock(wait=True):
+            order.append("waiting thread")
+
+    with Folder(tmp_path).lock():
+        thread = threading.Thread(target=wait)
+        thread.start()
+        thread.join(0.2)
+        order.append("holder")
+    thread.join(30)
+    assert order == ["holder", "waiting thread"]
+
+
+def test_a_file_written_aside_has_its_name_only_after_the_block(tmp_path):
+    folder = Folder(tmp_path)
+    with folder.aside("a.bin") as path:
+        path.write_bytes(b"new")
+        assert not folder.exists("a.bin")
+    assert folder.read("a.bin") == b"new"
+
+
+def test_a_block_that_raises_leaves_the_old_file_and_nothing_else(tmp_path):
+    folder = Folder(tmp_path)
+    folder.write("a.bin", b"old")
+
+    def interrupted() -> None:
+        with folder.aside("a.bin") as path:
+            path.write_bytes(b"half of it")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert folder.read("a.bin") == b"old"
+    assert os.listdir(tmp_path) == ["a.bin"]
 
 
 def test_what_a_killed_writer_left_aside_is_not_listed_and_can_be_cleared(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 
 from labels.label_file import LABELS, LabelWriter
 from labels.vocabulary import Vocabulary
-from parsing.captions import INDEX
+from parsing.source.captions import INDEX
 from parsing.tags import TAGS
 
 

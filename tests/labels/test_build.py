@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labels.build import Settings, build
+from common.errors import UserError
+from labels.build import build
 from labels.reader import Labels
-from parsing.errors import UserError
+from labels.settings import Settings
 
 KINDS = ("object", "attribute")
 
@@ -196,7 +197,7 @@ def test_a_k_beyond_the_distinct_tags_takes_all_and_says_so(
     folder = write_tags(tmp_path / "tags", captions)
     _, [one], notes = run_build(tmp_path / "x.parquet", tags=(str(folder),), k=4)
     assert len(one.vocabulary) == 4 + 3
-    assert notes == ["K = 4 is more than the 3 distinct attributes there are: taking them all"]
+    assert notes == ["K = 4 is more than the 3 distinct attributes: all of them are kept"]
 
 
 def test_nulls_empty_and_endless_tags_harm_nothing(tmp_path, write_tags):
@@ -228,7 +229,7 @@ def test_nulls_empty_and_endless_tags_harm_nothing(tmp_path, write_tags):
         ({"vocab": "x.parquet", "k": 3}, "cannot be combined with --k"),
         ({"vocab": "x.parquet", "stop_tags": "y"}, "cannot be combined with --stop-tags"),
         ({"vocab": "x.parquet", "kinds": "object"}, "leave out --kinds"),
-        ({"kinds": "object", "k_attributes": 5}, "--kinds object"),
+        ({"kinds": "object", "k_attributes": 5}, "--kinds object excludes"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(flags, message):
@@ -262,7 +263,7 @@ def test_ray_gives_the_identical_files(tmp_path, write_run, captions, run_build,
     images = [(f"k{i}", (i * 7) % len(rows)) for i in range(80)]
     folder = write_run(tmp_path / "tags", rows, images, shards=8)
     found = []
-    for name, ray in (("here", False), ("ray", True)):
-        run_build(tmp_path / name / "x.parquet", tags=(str(folder),), k=3, ray=ray, address="local")
+    for name, ray in (("here", None), ("ray", "local")):
+        run_build(tmp_path / name / "x.parquet", tags=(str(folder),), k=3, ray=ray)
         found.append({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()})
     assert found[0] == found[1]

@@ -44,14 +44,14 @@ def test_it_writes_four_files_and_says_what_they_cover(tmp_path, folder, command
         "x.vocab.parquet",
         "x.vocab.txt",
     ]
-    words = " ".join(done.stdout.split())
-    assert "captions 4 " in words
-    assert "tags 10 (6 objects, 4 attributes" in words
-    assert "distinct tags 8 (5 objects, 3 attributes)" in words
-    assert "vocabulary 4 (2 objects, 2 attributes)" in words
-    assert "covers 60.00% of all tags 75.00% of the captions" in words
-    assert "images 5 labels 1.80 an image on average (p5 0, p25 1, p50 2" in words
-    assert "without label 1 (20.00%)" in words
+    text = " ".join(done.stdout.split())
+    assert "captions 4 " in text
+    assert "tags 10 (6 objects, 4 attributes" in text
+    assert "distinct tags 8 (5 objects, 3 attributes)" in text
+    assert "vocabulary 4 (2 objects, 2 attributes)" in text
+    assert "covers 60.00% of all tags 75.00% of the captions" in text
+    assert "images 5 labels 1.80 an image on average (p5 0, p25 1, p50 2" in text
+    assert "without label 1 (20.00%)" in text
     for name in ("x.parquet", "x.vocab.parquet", "x.vocab.txt", "x.png"):
         assert f"wrote {out.parent / name}" in done.stdout
     assert len(Labels(out)) == 5
@@ -131,20 +131,32 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path, folder, command)
     )
 
 
-def test_it_can_be_ended_at_any_moment(tmp_path, write_tags, root):
+@pytest.mark.parametrize("seconds", [0.0, 0.3])
+def test_a_command_that_is_ended_leaves_the_earlier_files_and_nothing_else(
+    tmp_path, write_tags, command, root, seconds
+):
     rows = [{"caption": f"{i * 7919:x}" * 8, "objects": [f"t{i % 99}"]} for i in range(60_000)]
     folder = write_tags(tmp_path / "tags", rows)
     out = tmp_path / "out" / "x.parquet"
-    line = [sys.executable, "labels/build_vocab.py", "--tags", str(folder), "--out", str(out)]
+    flags = ["--tags", str(folder), "--out", str(out)]
+    assert command(*flags, "--k", 1).returncode == 0
+    before = {p.name: p.read_bytes() for p in out.parent.iterdir()}
+    line = [
+        sys.executable,
+        "labels/build_vocab.py",
+        *flags,
+        "--ks",
+        ",".join(map(str, range(1, 50))),
+    ]
     process = subprocess.Popen(line, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while process.poll() is None and not (out.parent.is_dir() and any(out.parent.iterdir())):
+    while process.poll() is None and len(list(out.parent.iterdir())) == len(before):
         time.sleep(0.005)
+    time.sleep(seconds)
+    assert len(list(out.parent.iterdir())) > len(before)  # files are being written
     process.send_signal(signal.SIGTERM)
     process.communicate()
-    left = {p.name for p in out.parent.iterdir()}
-    assert left <= {"x.parquet", "x.png", "x.vocab.parquet", "x.vocab.txt"}, left
-    if out.exists():  # what has its final name is whole
-        assert len(Labels(out)) == 60_000
+    assert process.returncode == 128 + signal.SIGTERM
+    assert {p.name: p.read_bytes() for p in out.parent.iterdir()} == before
 
 
 def test_tags_of_real_captions_become_labels(tmp_path, shared, root, command):

@@ -4,14 +4,16 @@ import threading
 
 import pytest
 
-from labels.execution import Here, OnRay, mapper
-from parsing import cluster
-from parsing.errors import UserError
+from common.errors import UserError
+from labels.execution import InProcess, OnRay, mapper
+from parsing.job import cluster
 
 
 def test_results_come_in_the_order_of_the_batches():
-    assert list(Here()(lambda batch, add: batch + add, range(20), 100)) == list(range(100, 120))
-    assert list(Here()(lambda batch: batch, [])) == []
+    assert list(InProcess()(lambda batch, add: batch + add, range(20), 100)) == list(
+        range(100, 120)
+    )
+    assert list(InProcess()(lambda batch: batch, [])) == []
 
 
 def test_only_one_batch_is_computed_ahead():
@@ -24,7 +26,7 @@ def test_only_one_batch_is_computed_ahead():
             ready.set()
         return batch
 
-    results = Here()(compute, range(10))
+    results = InProcess()(compute, range(10))
     assert next(results) == 0
     assert ready.wait(10)
     assert computed == [0, 1]
@@ -36,7 +38,7 @@ def test_what_a_batch_raises_is_raised():
         raise UserError(f"batch {batch}")
 
     with pytest.raises(UserError, match="batch 0"):
-        list(Here()(fail, range(3)))
+        list(InProcess()(fail, range(3)))
 
 
 def test_a_cluster_that_is_not_there_is_one_sentence():

@@ -4,9 +4,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from common.errors import UserError
 from labels import spill
 from labels.spill import Spill
-from parsing.errors import UserError
 
 SCHEMA = pa.schema([("number", pa.int64()), ("text", pa.large_string())])
 
@@ -38,5 +38,5 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pyarrow.ipc.new_file", full)
-    with pytest.raises(UserError, match=r"cannot put rows aside in .*: No space left"):
+    with pytest.raises(UserError, match=r"no room left in .*: free some space"):
         Spill(tmp_path, "x", SCHEMA).put(_rows([1], [0]))

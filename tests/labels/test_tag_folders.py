@@ -6,56 +6,56 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from labels.runs import open_runs, scan
-from parsing.errors import UserError
+from common.errors import UserError
+from labels.tag_folders import open_tag_folders, scan
 
 
 def test_a_run_s_uncommitted_shards_are_missing(tmp_path, write_run, captions):
     folder = write_run(tmp_path / "tags", captions, [("a", 0), ("b", 1)], shards=4)
     (folder / "part-000002.json").unlink()  # written, but never committed
     with pytest.raises(UserError, match=r"unfinished: 1 of its 4 shards are missing.*--partial"):
-        open_runs([str(folder)])
-    [run] = open_runs([str(folder)], partial=True)
-    assert (run.missing, run.rows, len(run.index)) == (1, 3, 1)
+        open_tag_folders([str(folder)])
+    [tags] = open_tag_folders([str(folder)], partial=True)
+    assert (tags.missing, tags.rows, len(tags.index)) == (1, 3, 1)
 
 
 def test_a_run_whose_first_pass_is_not_over_is_unfinished(tmp_path, write_run, captions):
     folder = write_run(tmp_path / "tags", captions, [("a", 0)])
     (folder / "captions" / "done.json").unlink()
-    assert open_runs([str(folder)])[0].missing == 0  # the manifest knows, too
+    assert open_tag_folders([str(folder)])[0].missing == 0  # the manifest knows, too
     (folder / "manifest.json").write_text(json.dumps({"finished": False}))
     with pytest.raises(UserError, match="not got far enough"):
-        open_runs([str(folder)], partial=True)
+        open_tag_folders([str(folder)], partial=True)
 
 
 def test_a_bare_folder_needs_no_stats(tmp_path, write_tags, captions):
-    [run] = open_runs([str(write_tags(tmp_path / "tags", captions, shards=2))])
-    assert (run.rows, run.missing, run.index) == (4, 0, ())
+    [tags] = open_tag_folders([str(write_tags(tmp_path / "tags", captions, shards=2))])
+    assert (tags.rows, tags.missing, tags.index) == (4, 0, ())
 
 
 def test_one_file_is_a_folder_of_one(tmp_path, write_tags, captions):
     write_tags(tmp_path / "tags", captions)
-    [run] = open_runs([str(tmp_path / "tags" / "part-000000.parquet")])
-    assert run.rows == 4
+    [tags] = open_tag_folders([str(tmp_path / "tags" / "part-000000.parquet")])
+    assert tags.rows == 4
 
 
 def test_folders_that_hold_no_tags_are_one_sentence(tmp_path, write_run, captions):
     with pytest.raises(UserError, match="there is no tags folder"):
-        open_runs([str(tmp_path / "nowhere")])
+        open_tag_folders([str(tmp_path / "nowhere")])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="there is no Parquet file in the tags folder"):
-        open_runs([str(tmp_path / "empty")])
+        open_tag_folders([str(tmp_path / "empty")])
     folder = write_run(tmp_path / "tags", captions, [("a", 0)])
     (folder / "part-000000.json").unlink()
     with pytest.raises(UserError, match="there is no committed shard"):
-        open_runs([str(folder)], partial=True)
+        open_tag_folders([str(folder)], partial=True)
 
 
 def test_a_damaged_shard_is_named(tmp_path, write_tags, captions):
     folder = write_tags(tmp_path / "tags", captions, shards=2)
     (folder / "part-000001.parquet").write_bytes(b"PAR1 nothing else")
     with pytest.raises(UserError, match=r"cannot read .*part-000001\.parquet"):
-        open_runs([str(folder)])
+        open_tag_folders([str(folder)])
 
 
 @pytest.mark.parametrize("column", ["caption_id", "caption", "objects", "attributes"])
@@ -64,18 +64,18 @@ def test_a_missing_or_wrongly_typed_column_is_named(tmp_path, write_tags, captio
     table = pq.read_table(file)
     pq.write_table(table.drop_columns([column]), file)
     with pytest.raises(UserError, match=f"part-000000.parquet has no column '{column}'"):
-        open_runs([str(file)])
+        open_tag_folders([str(file)])
     wrong = pa.array([1.5] * len(table))
     pq.write_table(table.set_column(table.schema.get_field_index(column), column, wrong), file)
     with pytest.raises(UserError, match=f"column '{column}' of .* holds double"):
-        open_runs([str(file)])
+        open_tag_folders([str(file)])
 
 
 def test_columns_of_kinds_that_are_not_asked_for_may_be_absent(tmp_path, write_tags, captions):
     file = write_tags(tmp_path / "tags", captions) / "part-000000.parquet"
     pq.write_table(pq.read_table(file).drop_columns(["attributes", "status", "raw"]), file)
-    [run] = open_runs([str(file)], kinds=["object"])
-    assert not run.has_status
+    [tags] = open_tag_folders([str(file)], kinds=["object"])
+    assert not tags.has_status
 
 
 def test_a_wrong_index_is_named(tmp_path, write_run, captions):
@@ -86,7 +86,7 @@ def test_a_wrong_index_is_named(tmp_path, write_run, captions):
     with pytest.raises(
         UserError, match=r"column 'key' of .*index/part-000000\.parquet holds int64"
     ):
-        open_runs([str(folder)])
+        open_tag_folders([str(folder)])
 
 
 def test_ids_that_are_null_are_refused(tmp_path, write_tags, captions):
@@ -94,25 +94,25 @@ def test_ids_that_are_null_are_refused(tmp_path, write_tags, captions):
     table = pq.read_table(file)
     pq.write_table(table.set_column(0, "caption_id", pa.array([0, None, 2, 3])), file)
     with pytest.raises(UserError, match=r"'caption_id' of .* holds nulls"):
-        open_runs([str(file)])
+        open_tag_folders([str(file)])
 
 
 @pytest.mark.parametrize("statistics", [True, False])
 def test_large_files_are_cut_at_their_row_groups(tmp_path, write_tags, captions, statistics):
     file = write_tags(tmp_path / "tags", captions * 5) / "part-000000.parquet"
     pq.write_table(pq.read_table(file), file, row_group_size=8, write_statistics=statistics)
-    [run] = open_runs([str(file)])
-    assert [(p.offset, p.rows, p.first_id, p.last_id) for p in run.pieces] == [
+    [tags] = open_tag_folders([str(file)])
+    assert [(g.offset, g.rows, g.first_id, g.last_id) for g in tags.row_groups] == [
         (0, 8, 0, 7),
         (8, 8, 8, 15),
         (16, 4, 16, 19),
     ]
-    assert scan(run.pieces[1:]).collect()["caption_id"].to_list() == list(range(8, 20))
+    assert scan(tags.row_groups[1:]).collect()["caption_id"].to_list() == list(range(8, 20))
 
 
 def test_shards_may_differ_in_columns_that_are_not_read(tmp_path, write_tags, captions):
     folder = write_tags(tmp_path / "tags", captions, shards=2)
     file = folder / "part-000001.parquet"
     pq.write_table(pq.read_table(file).drop_columns(["raw"]).append_column("x", [[1, 2]]), file)
-    [run] = open_runs([str(folder)])
-    assert scan(run.pieces).select("objects").collect().height == 4
+    [tags] = open_tag_folders([str(folder)])
+    assert scan(tags.row_groups).select("objects").collect().height == 4

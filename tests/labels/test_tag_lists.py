@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from common.errors import UserError
 from labels.tag_lists import read_synonyms, read_tag_list
-from parsing.errors import UserError
 
 
 def test_a_list_skips_blanks_comments_and_repetitions(tmp_path):
@@ -23,8 +23,8 @@ def test_synonyms_are_followed_to_their_end(tmp_path):
     [
         ("auto car\n", "line 1 of .* is not"),
         ("a\tb\tc\n", "line 1 of .* is not"),
-        ("a\tb\n# x\na\tc\n", "line 3 of .* gives 'a' a second meaning, 'c'"),
-        ("a\tb\nb\tc\nc\ta\n", "circle: a -> b -> c -> a"),
+        ("a\tb\n# x\na\tc\n", "line 3 of .* gives 'a' a second synonym, 'c'"),
+        ("a\tb\nb\tc\nc\ta\n", "cycle: a -> b -> c -> a"),
     ],
 )
 def test_synonyms_that_make_no_sense_name_the_line(tmp_path, text, message):

@@ -1,8 +1,11 @@
-"""Losses over B images and T tags that never hold more than a few rows of the B x T logits.
+"""Loss kernels over B images and T tags that hold only a chunk of rows of the B x T logits.
 
-The logits of image i are x_i = scale * q_i @ tags^T. The tags are fixed, so all that backward needs is
-the gradient by q and by the scale, and both are known as soon as a row's loss is: they are written
-in forward, a chunk of rows at a time, and the chunk's buffer is used again. Labels stay CSR.
+The logits of image i are x_i = scale * q_i @ tags^T. The tags are fixed, so backward needs only the
+gradients of q and of the scale, and both are known as soon as a row's loss is. They are computed in
+forward, a chunk of rows at a time, and the buffer of the chunk is used again. Labels stay CSR.
+
+Shapes: B images, T tags, D joint width, nnz tags of all images together, R rows of a chunk, and nnz_R
+tags of these rows.
 """
 
 from __future__ import annotations
@@ -18,10 +21,10 @@ CHUNK_BYTES = {"cpu": 20 << 20, "cuda": 256 << 20}
 
 
 class Positives(NamedTuple):
-    """The tags of B images: a CSR matrix without its values, which are all one.
+    """The tags of B images: a CSR matrix of shape (B, T) without its values, which are all one.
 
     Attributes:
-        crow: int64 of shape (B + 1,): image i owns `cols[crow[i]:crow[i + 1]]`.
+        crow: int64 of shape (B + 1,): image i has the tags `cols[crow[i]:crow[i + 1]]`.
         cols: int64 of shape (nnz,): tag ids.
     """
 
@@ -30,37 +33,41 @@ class Positives(NamedTuple):
 
     @property
     def counts(self) -> Tensor:
-        """Tags of each image: int64 of shape (B,)."""
+        """The number of tags of each image: int64 of shape (B,)."""
         return self.crow.diff()
 
     @property
     def rows(self) -> Tensor:
         """The image of each tag: int64 of shape (nnz,)."""
-        counts = self.counts
+        counts = self.counts  # (B,)
         return torch.repeat_interleave(
             torch.arange(len(counts), device=counts.device), counts, output_size=len(self.cols)
         )
 
     @classmethod
     def joined(cls, parts: Sequence[Positives]) -> Positives:
-        """The images of several batches, one after the other."""
-        counts = torch.cat([part.counts for part in parts])
+        """Concatenates the images of several batches."""
+        counts = torch.cat([part.counts for part in parts])  # (B,)
         return cls(F.pad(counts.cumsum(0), (1, 0)), torch.cat([part.cols for part in parts]))
 
     def to(self, device: torch.device | str) -> Positives:
         return Positives(*(t.to(device, non_blocking=True) for t in self))
 
     def without_empty(self) -> tuple[Positives, Tensor]:
-        """The images that have a tag, and their positions: int64 of shape (B',)."""
+        """The images that have a tag, and their positions: int64 of shape (images with a tag,)."""
         kept = self.counts.nonzero().flatten()
         crow = torch.cat([self.crow[:1], self.crow[1:][kept]])
         return Positives(crow, self.cols), kept
 
     def renumbered(self, new_id: Tensor) -> Positives:
-        """Gives every tag the id `new_id[tag]` and leaves out those whose new id is -1."""
-        cols = new_id[self.cols]
-        kept = cols >= 0
-        counts = torch.zeros_like(self.counts).index_add_(0, self.rows, kept.long())
+        """Replaces every tag id by `new_id[id]`, and drops the tags whose new id is -1.
+
+        Args:
+            new_id: int64 of shape (T,).
+        """
+        cols = new_id[self.cols]  # (nnz,)
+        kept = cols >= 0  # (nnz,)
+        counts = torch.zeros_like(self.counts).index_add_(0, self.rows, kept.long())  # (B,)
         return Positives(F.pad(counts.cumsum(0), (1, 0)), cols[kept])
 
 
@@ -78,7 +85,7 @@ def softmax_loss(
         bias: shape (T,).
 
     Returns:
-        shape (); its gradient reaches q and scale, once.
+        shape (); differentiable once, by q and scale.
     """
     return _RowChunks.apply(q, scale, tags, positives, _Softmax(positives, values, bias))
 
@@ -94,44 +101,54 @@ def pairwise_loss(
 ) -> Tensor:
     """sum_i v_i * (sum_{j in P_i} if_positive(x_ij) + sum_{j not in P_i} if_negative(x_ij)).
 
-    The second sum is taken over all tags, and the positives' share of it is taken back.
+    The second sum is computed over all tags, and the part of the positives is subtracted.
 
     Args:
         q, scale, tags, positives: as in `softmax_loss`.
         values: v, shape (B,).
         if_positive, if_negative: differentiable, element by element.
     """
-    head = _Pairwise(positives, values, if_positive, if_negative)
-    return _RowChunks.apply(q, scale, tags, positives, head)
+    row_loss = _Pairwise(positives, values, if_positive, if_negative)
+    return _RowChunks.apply(q, scale, tags, positives, row_loss)
 
 
-class _Chunk(NamedTuple):
-    loss: Tensor  # shape ()
-    gradient: Tensor  # d loss / d x without the positives' part, up to a factor for each row
-    factor: Tensor  # that factor, shape (rows, 1)
-    at_positives: Tensor  # the positives' own part, shape (nnz of the rows,)
+class _ChunkLoss(NamedTuple):
+    """The loss of R rows and its gradient by their logits x.
+
+    The gradient by x is `factor * gradient`, plus `at_positives` at the positives.
+    """
+
+    loss: Tensor  # ()
+    gradient: Tensor  # (R, T)
+    factor: Tensor  # (R, 1)
+    at_positives: Tensor  # (nnz_R,)
 
 
 class _Softmax:
     """Rows of `softmax_loss`: sum_n values_n * (logsumexp(x_i) - x_in)."""
 
     def __init__(self, positives: Positives, values: Tensor, bias: Tensor):
-        self.bias = bias
-        self.values = values
-        weight = values.new_zeros(len(positives.crow) - 1)
-        self.row_weight = weight.index_add_(0, positives.rows, values).unsqueeze(1)
+        self.bias = bias  # (T,)
+        self.values = values  # (nnz,)
+        weight = values.new_zeros(len(positives.crow) - 1)  # (B,)
+        self.row_weight = weight.index_add_(0, positives.rows, values).unsqueeze(1)  # (B, 1)
 
-    def __call__(self, x: Tensor, rows: slice, ones: slice, at: tuple[Tensor, Tensor]) -> _Chunk:
-        values, weight = self.values[ones], self.row_weight[rows]
-        chosen = x[at]
-        top = x.amax(dim=1, keepdim=True)
+    def __call__(
+        self, x: Tensor, rows: slice, nonzeros: slice, index: tuple[Tensor, Tensor]
+    ) -> _ChunkLoss:
+        """The loss of the rows `rows`, whose tags are `nonzeros` of all; overwrites x, (R, T)."""
+        values, weight = self.values[nonzeros], self.row_weight[rows]  # (nnz_R,), (R, 1)
+        chosen = x[index]  # (nnz_R,)
+        top = x.amax(dim=1, keepdim=True)  # (R, 1)
         x.sub_(top).exp_()
-        total = x.sum(dim=1, keepdim=True)
+        total = x.sum(dim=1, keepdim=True)  # (R, 1)
         loss = (weight * (top + total.log())).sum() - (values * chosen).sum()
-        return _Chunk(loss, x, weight / total, -values)
+        return _ChunkLoss(loss, x, weight / total, -values)
 
 
 class _Pairwise:
+    """Rows of `pairwise_loss`."""
+
     def __init__(
         self,
         positives: Positives,
@@ -140,22 +157,25 @@ class _Pairwise:
         if_negative: Callable[[Tensor], Tensor],
     ):
         self.bias = None
-        self.row_weight = values.unsqueeze(1)
-        self.values = values[positives.rows]
+        self.row_weight = values.unsqueeze(1)  # (B, 1)
+        self.values = values[positives.rows]  # (nnz,)
         self.if_positive, self.if_negative = if_positive, if_negative
 
-    def __call__(self, x: Tensor, rows: slice, ones: slice, at: tuple[Tensor, Tensor]) -> _Chunk:
-        values, weight = self.values[ones], self.row_weight[rows]
-        chosen = x[at]
-        everywhere, gradient = _value_and_gradient(self.if_negative, x)
-        instead, change = _value_and_gradient(
-            lambda x: self.if_positive(x) - self.if_negative(x), chosen
+    def __call__(
+        self, x: Tensor, rows: slice, nonzeros: slice, index: tuple[Tensor, Tensor]
+    ) -> _ChunkLoss:
+        """The loss of the rows `rows`, whose tags are `nonzeros` of all; x has shape (R, T)."""
+        values, weight = self.values[nonzeros], self.row_weight[rows]  # (nnz_R,), (R, 1)
+        negative, gradient = _value_and_gradient(self.if_negative, x)  # (R, T) each
+        difference, change = _value_and_gradient(  # (nnz_R,) each
+            lambda x: self.if_positive(x) - self.if_negative(x), x[index]
         )
-        loss = (weight * everywhere).sum() + (values * instead).sum()
-        return _Chunk(loss, gradient, weight, values * change)
+        loss = (weight * negative).sum() + (values * difference).sum()
+        return _ChunkLoss(loss, gradient, weight, values * change)
 
 
 def _value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """An element-wise function of x and its derivative, both of the shape of x."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         value = function(x)
@@ -164,41 +184,45 @@ def _value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tupl
 
 
 class _RowChunks(torch.autograd.Function):
+    """Sums a loss over chunks of rows, and computes the gradients of q and scale on the way."""
+
     @staticmethod
-    def forward(ctx, q, scale, tags, positives, head):
+    def forward(ctx, q, scale, tags, positives, row_loss):
         budget = CHUNK_BYTES.get(q.device.type, CHUNK_BYTES["cpu"])
-        size = max(budget // (len(tags) * q.element_size()), 1)
-        crow, row_of = positives.crow.tolist(), positives.rows
-        loss, by_scale, by_q = q.new_zeros(()), q.new_zeros(()), torch.empty_like(q)
-        buffer = q.new_empty(min(size, len(q)), len(tags))
+        size = max(budget // (len(tags) * q.element_size()), 1)  # R, but for the last chunk
+        crow, row_of = positives.crow.tolist(), positives.rows  # B + 1 integers, (nnz,)
+        loss, grad_scale = q.new_zeros(()), q.new_zeros(())
+        grad_q = torch.empty_like(q)  # (B, D)
+        buffer = q.new_empty(min(size, len(q)), len(tags))  # (R, T)
         for start in range(0, len(q), size):
             rows = slice(start, min(start + size, len(q)))
-            ones = slice(crow[rows.start], crow[rows.stop])
-            cols, queries = positives.cols[ones], q[rows]
-            x = buffer[: len(queries)]
-            if head.bias is None:
+            nonzeros = slice(crow[rows.start], crow[rows.stop])
+            cols, queries = positives.cols[nonzeros], q[rows]  # (nnz_R,), (R, D)
+            x = buffer[: len(queries)]  # (R, T)
+            if row_loss.bias is None:
                 torch.mm(queries * scale, tags.T, out=x)
             else:
-                torch.addmm(head.bias, queries * scale, tags.T, out=x)
-            chunk = head(x, rows, ones, (row_of[ones] - start, cols))
+                torch.addmm(row_loss.bias, queries * scale, tags.T, out=x)
+            chunk = row_loss(x, rows, nonzeros, (row_of[nonzeros] - start, cols))
             loss += chunk.loss
             if not any(ctx.needs_input_grad):
                 continue
-            by_logits = (chunk.gradient @ tags).mul_(chunk.factor)  # (d loss / d x) @ tags
-            by_logits += F.embedding_bag(
+            # (R, D): the gradient by the logits, times tags
+            projected = (chunk.gradient @ tags).mul_(chunk.factor)
+            projected += F.embedding_bag(
                 cols,
                 tags,
                 positives.crow[rows] - crow[start],
                 mode="sum",
                 per_sample_weights=chunk.at_positives,
             )
-            by_scale += (by_logits * queries).sum()  # as x = scale * q @ tags^T
-            torch.mul(by_logits, scale, out=by_q[rows])
-        ctx.save_for_backward(by_q, by_scale)
+            grad_scale += (projected * queries).sum()  # as x = scale * q @ tags^T
+            torch.mul(projected, scale, out=grad_q[rows])
+        ctx.save_for_backward(grad_q, grad_scale)
         return loss
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, by_loss):
-        by_q, by_scale = ctx.saved_tensors
-        return by_q * by_loss, by_scale * by_loss, None, None, None
+    def backward(ctx, grad_loss):
+        grad_q, grad_scale = ctx.saved_tensors
+        return grad_q * grad_loss, grad_scale * grad_loss, None, None, None

@@ -1,8 +1,10 @@
 """The frozen CLIP: any open_clip ViT with a class token, by name or from local files.
 
-Nothing here is trained. `load_clip` gives the module that `surgery.py` reads patch tokens from
-and that embeds captions, tags and class names; `tag_embeddings` keeps a vocabulary's embeddings
-on disk, so that they are computed once for each model and vocabulary.
+`load_clip` returns the module that embeds captions, tags and class names, and whose patch tokens
+`surgery.py` reads. `tag_embeddings` caches the embeddings of a vocabulary on disk, so that they are
+computed once for each model and vocabulary.
+
+Shapes: n texts, T tags, C channels of the image transformer, D joint width.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from safetensors.torch import save as write_safetensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from parsing.errors import UserError
-from parsing.storage import Folder
+from common.errors import UserError
+from common.storage import Folder
 
 MODEL, WEIGHTS = "ViT-B-16", "openai"  # the paper's
 TAG_TEMPLATE = "A photo of a {}"
@@ -33,19 +35,19 @@ CONFIG_FILE = "open_clip_config.json"
 
 
 class Clip(nn.Module):
-    """A frozen open_clip model in eval mode, whatever `train()` is called on around it.
+    """A frozen open_clip model; `train()` leaves it in eval mode.
 
     Attributes:
-        name: `model` or `model/weights`, for people.
-        fingerprint: hex digest of the weights and the activation: two models agree on it exactly
-            if they compute the same function.
+        name: `model` or `model/weights`, for messages.
+        fingerprint: hex digest of the weights and the activation; equal for two models exactly if
+            they compute the same function.
         visual: open_clip's own VisionTransformer.
         tokenizer: list of strings -> int64 tokens of shape (n, context length).
         width: width of the image transformer, C.
         embed_dim: dimension of CLIP's joint space, D.
         patch_size: pixels, the same in both directions.
         image_size: pixels of the side of the square images that CLIP was trained on.
-        mean, std: per channel, for pixels in [0, 1].
+        mean, std: of each colour channel, for pixels in [0, 1].
     """
 
     def __init__(self, model: nn.Module, tokenizer: Callable[[list[str]], Tensor], name: str):
@@ -73,7 +75,7 @@ class Clip(nn.Module):
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Unit-length text embeddings, float32 of shape (n, D), on the model's device.
 
-        A text that is longer than the context is cut off, as open_clip's tokenizer does.
+        open_clip's tokenizer truncates texts that are longer than the context.
         """
         if not texts:
             return torch.zeros(0, self.embed_dim, device=self.device)
@@ -81,7 +83,7 @@ class Clip(nn.Module):
         for start in range(0, len(texts), TEXT_BATCH):
             tokens = self.tokenizer(list(texts[start : start + TEXT_BATCH]))
             batches.append(self.encode_tokens(tokens.to(self.device, non_blocking=True)))
-        return torch.cat(batches)
+        return torch.cat(batches)  # (n, D)
 
     @torch.no_grad()
     def encode_tokens(self, tokens: Tensor) -> Tensor:
@@ -106,10 +108,10 @@ def load_clip(
             `open_clip_config.json` beside its weights.
         weights: a name of `open_clip.list_pretrained()` (fetched once, by open_clip's own
             loader), or a local file: safetensors, a state dict, or OpenAI's TorchScript
-            archive. Not used where `model` brings its own.
+            archive. Not read if `model` contains its own.
         device: where the model goes.
-        quick_gelu: the approximation that OpenAI trained with; None takes it where the weights are
-            known to need it, and else goes by the model's configuration.
+        quick_gelu: use the GELU approximation that OpenAI trained with; None uses it if the weights are
+            known to need it, and otherwise follows the model's configuration.
 
     Raises:
         UserError: no such model or weights, weights of another model, a model that is not a
@@ -143,13 +145,13 @@ def load_clip(
 def tag_embeddings(
     clip: Clip, tags: Sequence[str], cache: Folder | None = None, template: str = TAG_TEMPLATE
 ) -> Tensor:
-    """Unit-length embeddings of "A photo of a {tag}", float32 of shape (len(tags), D), on the CPU.
+    """Unit-length embeddings of "A photo of a {tag}", float32 of shape (T, D), on the CPU.
 
     Args:
         clip: the frozen model.
         tags: the vocabulary, in the order of its ids.
-        cache: where the embeddings are kept under a name made from the model's weights, the
-            template and the tags; None keeps nothing.
+        cache: where the embeddings are stored under a hash of the model's weights, the template and
+            the tags; None stores nothing.
         template: a format string with one `{}`.
 
     Raises:
@@ -162,7 +164,7 @@ def tag_embeddings(
     if cache is not None and cache.exists(name):
         try:
             return read_safetensors(cache.read(name))["embeddings"]
-        except (SafetensorError, KeyError):  # damaged: made again below
+        except (SafetensorError, KeyError):  # damaged: computed again below
             pass
     embeddings = clip.encode_texts([template.format(tag) for tag in tags]).cpu()
     if cache is not None:
@@ -200,7 +202,7 @@ def _build(model: str, weights: str | None, quick_gelu: bool) -> nn.Module:
 
 
 def _torchscript_weights(path: str) -> dict[str, Tensor]:
-    """The parameters of OpenAI's archives, which are half precision and carry three sizes."""
+    """The parameters in OpenAI's archives, which are half precision, without the sizes beside them."""
     others = ("input_resolution", "context_length", "vocab_size", "attn_mask")
     state = torch.jit.load(path, map_location="cpu").state_dict()
     return {name: tensor.float() for name, tensor in state.items() if name not in others}
@@ -209,16 +211,20 @@ def _torchscript_weights(path: str) -> dict[str, Tensor]:
 def _check_vision(built: nn.Module, model: str) -> None:
     visual = getattr(built, "visual", None)
     if not isinstance(visual, VisionTransformer):
-        raise UserError(f"{model} is not one of open_clip's own ViTs, which is what this needs")
+        raise UserError(
+            f"{model} is not one of open_clip's own ViTs, and no other model is supported"
+        )
     if visual.attn_pool is not None or visual.pool_type != "tok" or visual.proj is None:
-        raise UserError(f"{model} does not embed images by a class token, which is what this needs")
+        raise UserError(
+            f"{model} does not embed images by a class token, and no other ViT is supported"
+        )
     if visual.patch_size[0] != visual.patch_size[1]:
         raise UserError(f"{model} has patches that are not square")
 
 
 def _needs_quick_gelu(model: str, weights: str) -> bool:
     if Path(weights).is_file():
-        return _is_torchscript(weights)  # only OpenAI ever gave CLIP away in this form
+        return _is_torchscript(weights)  # only OpenAI's own weights are TorchScript archives
     return bool((get_pretrained_cfg(model, weights) or {}).get("quick_gelu"))
 
 

@@ -1,9 +1,11 @@
-"""Images joined with their labels by key, in an order that depends on the seed alone.
+"""Joins images with their labels by key, and reads them in an order that depends only on the seed.
 
-The training stream is one endless sequence of passes over the data, each in its own order. Step k of
-batch size B takes the stream's places [k * B, (k + 1) * B), and of those each rank its own part. So no
-image is read twice in a pass or lost between ranks, how many ranks and workers there are changes
-nothing but speed, and where to go on after a break follows from the step.
+The training stream is an endless sequence of passes over the data, each in its own order. Step k of
+batch size B reads the stream's places [k * B, (k + 1) * B), and each rank reads its own part of them.
+So every image is read once in a pass, the number of ranks and workers changes only the speed, and the
+step alone says where a resumed run continues.
+
+Shapes: b images of one rank's micro-batch, n labelled images.
 """
 
 from __future__ import annotations
@@ -23,28 +25,28 @@ import xxhash
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from common.errors import UserError
+from common.storage import Folder
 from labels.reader import Labels
-from parsing.errors import UserError
-from parsing.storage import Folder
 from training.augment import Augmentation
+from training.chunked_losses import Positives
 from training.images import NAMINGS, ImageFiles, ImageReader, keys_by
-from training.tag_scores import Positives
 
-SHARDS_MIXED = 16  # shards whose images are shuffled together: what a rank reads from at one time
-TRIES = 20  # images in a row that cannot be decoded before a worker gives up
+SHARDS_MIXED = 16  # shards whose images are shuffled together, so that few are read at a time
+TRIES = 20  # images in a row that cannot be decoded before the run stops
 _ROWS = 65_536
 
 
 class Batch(NamedTuple):
-    """One rank's images of one micro-batch, b of them.
+    """The images of one micro-batch of one rank.
 
     Attributes:
         pixels: uint8 of shape (b, size, size, 3).
         tokens: captions, int32 of shape (b, context length); context length 0 without a tokenizer.
         crow, cols: the images' tags as CSR, see `Positives`.
-        tried: images that were looked at, b or more.
-        skipped: those of them that could not be decoded; others took their places.
-        problem: why there is no batch here, else "".
+        tried: number of images that were read, b or more.
+        skipped: number of images that could not be decoded and were replaced by others.
+        problem: why the batch is empty, else "".
     """
 
     pixels: Tensor
@@ -61,11 +63,11 @@ class Batch(NamedTuple):
 
 
 class Join(NamedTuple):
-    """Which image has which labels: n pairs, several of one image where its key has several captions.
+    """n pairs of an image and a row of labels; an image with several captions has several pairs.
 
     Attributes:
         images: int64 of shape (n,): rows of the index, ascending.
-        labels: int64 of shape (n,): their rows of the label file.
+        labels: int64 of shape (n,): rows of the label file.
     """
 
     images: np.ndarray
@@ -75,14 +77,14 @@ class Join(NamedTuple):
 def join(index, files: ImageFiles, labels: Labels, field: str | None = None) -> Join:
     """Finds each image's labels by its key.
 
-    A label file may call an image by its path, its file name, or either without its ending; the
-    naming under which most of the first images have labels is taken for all.
+    The keys of a label file may be the images' paths, their file names, or either without its ending.
+    The naming with which most of the first images have labels is used for all.
 
     Args:
-        index: as `open_index` gives it.
+        index: of the images, see `open_index`.
         files: what was indexed.
         labels: the label file.
-        field: join by this field of each image's .json instead.
+        field: join by this field of each image's .json instead of its name.
 
     Raises:
         UserError: no image has a label.
@@ -114,13 +116,13 @@ def join(index, files: ImageFiles, labels: Labels, field: str | None = None) -> 
 
 
 def cached_join(index, files: ImageFiles, labels: Labels, field: str | None, cache: Folder) -> Join:
-    """As `join`, kept in a local cache, of which all ranks map one copy."""
-    about = labels.path.stat()
+    """As `join`, stored in a local cache, of which all ranks map one copy."""
+    stat = labels.path.stat()
     parts = (
         index.cache_files[0]["filename"],
         labels.path.resolve(),
-        about.st_mtime_ns,
-        about.st_size,
+        stat.st_mtime_ns,
+        stat.st_size,
     )
     digest = xxhash.xxh3_128_hexdigest("|".join(map(str, (*parts, field))).encode())
     name = f"pairs-{digest}.npy"
@@ -132,12 +134,12 @@ def cached_join(index, files: ImageFiles, labels: Labels, field: str | None, cac
 
 
 class Order:
-    """The endless stream: each place holds an item, a number that says which image in which pass.
+    """The endless stream of items; an item is an integer that encodes a pass and an image.
 
     Args:
-        files: int array of shape (n,): the shard of each image, ascending; None where images are
-            files of their own.
         images: n.
+        files: int array of shape (n,): the shard of each image, ascending; None for images that are
+            files of their own.
         seed: of the order.
     """
 
@@ -151,7 +153,7 @@ class Order:
         self._pass = (-1, np.empty(0, dtype=np.int64))
 
     def __getitem__(self, places: slice) -> np.ndarray:
-        """Items at places [start, stop): int64, the pass times the number of images plus the image."""
+        """The items at places [start, stop), pass * n + image each: int64 of shape (stop - start,)."""
         items = []
         start = places.start
         while start < places.stop:
@@ -162,24 +164,27 @@ class Order:
         return np.concatenate(items)
 
     def permutation(self, number: int) -> np.ndarray:
-        """All images once, int64 of shape (n,): shards shuffled, then images among a few shards."""
+        """The images in the order of one pass, int64 of shape (n,).
+
+        Shards are shuffled, then the images of every `SHARDS_MIXED` consecutive shards together.
+        """
         if self._pass[0] != number:
-            draw = np.random.default_rng([self.seed, number])
-            shards = [self._shards[i] for i in draw.permutation(len(self._shards))]
+            rng = np.random.default_rng([self.seed, number])
+            shards = [self._shards[i] for i in rng.permutation(len(self._shards))]
             mixed = []
             for first in range(0, len(shards), SHARDS_MIXED):
                 some = [np.arange(*bounds) for bounds in shards[first : first + SHARDS_MIXED]]
-                mixed.append(draw.permutation(np.concatenate(some)))
+                mixed.append(rng.permutation(np.concatenate(some)))
             self._pass = (number, np.concatenate(mixed))
         return self._pass[1]
 
 
 class LabelledImages(Dataset):
-    """Items of an `Order` to `Batch`es; all that is random about an item follows from its number.
+    """Reads items of an `Order` as a `Batch`. The augmentation of an item depends only on seed and item.
 
     Args:
         index, files, joined, labels: the images and their labels.
-        augmentation: what is cut out of each image.
+        augmentation: how images are cropped.
         tokenizer: captions to tokens; None leaves captions out.
         seed: of the augmentation.
     """
@@ -209,33 +214,34 @@ class LabelledImages(Dataset):
         return self.__getitems__([item])
 
     def __getitems__(self, items: Sequence[int]) -> Batch:
-        """Reads a micro-batch. A file that cannot be decoded gives its place to another image."""
+        """Reads a micro-batch; an image that cannot be decoded is replaced by a random other one."""
         size = self.augmentation.size
-        pixels = _empty_pixels((len(items), size, size, 3))
+        pixels = _empty_pixels((len(items), size, size, 3))  # (b, size, size, 3)
         squares = pixels.numpy()
-        images = np.asarray(items) % len(self)
-        places = self._places(images)
+        images = np.asarray(items) % len(self)  # (b,)
+        locations = self._locations(images)
         skipped = 0
         for i, item in enumerate(items):
-            draw, place = random.Random((self.seed << 64) + item), places[i]
+            rng, location = random.Random((self.seed << 64) + item), locations[i]
             for failures in range(1, TRIES + 1):
                 try:
-                    data = self.reader.read(*place)
-                    squares[i] = self.augmentation(data, draw.getrandbits(64))
+                    data = self.reader.read(*location)
+                    squares[i] = self.augmentation(data, rng.getrandbits(64))
                     break
-                except Exception as error:  # Pillow and its plugins raise of every kind
+                except Exception as error:  # Pillow and its plugins raise exceptions of any type
                     skipped += 1
                     if failures == TRIES:
-                        where = self.reader.where(*place[:2])
+                        where = self.reader.where(*location[:2])
                         problem = f"{TRIES} images in a row cannot be decoded, the last is {where}: {error}"
                         return _no_batch(i + skipped, skipped, problem)
-                images[i] = draw.randrange(len(self))
-                place = self._places(images[i : i + 1])[0]
+                images[i] = rng.randrange(len(self))
+                location = self._locations(images[i : i + 1])[0]
         crow, cols = self.labels.rows_torch(self.joined.labels[images])
         tried = len(items) + skipped
         return Batch(pixels, self._tokens(images), crow, cols.long(), tried, skipped)
 
-    def _places(self, images: np.ndarray) -> list[tuple[int, str, int, int]]:
+    def _locations(self, images: np.ndarray) -> list[tuple[int, str, int, int]]:
+        """File, name, offset and size of each image, the arguments of `ImageReader.read`."""
         rows = self.index[self.joined.images[images]]
         return list(zip(rows["file"], rows["name"], rows["offset"], rows["size"], strict=True))
 
@@ -246,9 +252,9 @@ class LabelledImages(Dataset):
 
 
 def _empty_pixels(shape: tuple[int, ...]) -> Tensor:
-    """uint8; in a worker in shared memory from the start, as torch's own collation does it.
+    """An uninitialised uint8 tensor, in a worker process in shared memory, as torch's collation does.
 
-    Else all pixels would be copied there when the batch is sent.
+    Pixels in private memory would be copied to shared memory when the batch is sent.
     """
     if get_worker_info() is None:
         return torch.empty(shape, dtype=torch.uint8)
@@ -263,13 +269,13 @@ def _no_batch(tried: int, skipped: int, problem: str) -> Batch:
 
 @dataclass(frozen=True)
 class MicroBatches:
-    """Which items one rank reads, micro-batch by micro-batch, from step `first` to before `last`.
+    """The items that one rank reads in steps [first, last), a list per micro-batch.
 
     Attributes:
         order: the stream.
-        batch_size: images of a step on all ranks together.
-        micro_batch: images that a rank puts through the model at once, at most; parts are equal
-            to within one image, and the same on every rank.
+        batch_size: images of a step over all ranks.
+        micro_batch: largest number of images of a micro-batch. The micro-batches of a step differ by at
+            most one image, and all ranks cut in the same way.
         first, last: steps.
         rank, world: of this process.
     """
@@ -309,18 +315,18 @@ def make_loader(data: LabelledImages, batches: MicroBatches, workers: int, pin: 
         data,
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=_same,
+        collate_fn=_identity,
         pin_memory=pin,
         prefetch_factor=2 if workers else None,
         worker_init_fn=_ignore_interrupts,
-        generator=torch.Generator(),  # else it would draw from the model's own random state
+        generator=torch.Generator(),  # the default would change the model's random state
     )
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; the trainer alone decides what follows from it."""
+    """Ignores Ctrl-C, which the terminal sends to all processes: only the trainer handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _same(batch: Batch) -> Batch:
+def _identity(batch: Batch) -> Batch:
     return batch

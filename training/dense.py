@@ -1,4 +1,4 @@
-"""Patch features in CLIP's joint space: what a trained run, or plain CLIP, says of each place.
+"""Patch features in CLIP's joint space, of a trained run or of plain CLIP.
 
     from training.dense import load_dense
 
@@ -7,8 +7,10 @@
     features = dense(images)                          # (B, h, w, D), unit length
     similarity = features @ names.T                   # (B, h, w, n), cosine
 
-Images are float32 of shape (B, 3, H, W) with H and W in whole patches (`dense.patch_size`), and
-normalised with `dense.mean` and `dense.std` (`training.model.normalise` does it from uint8).
+Images are float32 of shape (B, 3, H, W), where H and W are multiples of `dense.patch_size`, normalised
+with `dense.mean` and `dense.std` (`training.model.normalise` does it from uint8).
+
+Shapes: B images, H x W pixels, a grid of h x w patches, D joint width, n texts.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from parsing.errors import UserError
-from parsing.storage import Folder
+from common.errors import UserError
+from common.storage import Folder
 from training.clip import MODEL, WEIGHTS, load_clip
 from training.groupvit import GroupVit
 from training.model import Encoder, load_encoder, make_head
@@ -33,15 +35,15 @@ BASELINES = {"clip": NONE, "surgery": SURGERY, "maskclip": MASKCLIP}
 
 
 class Dense(nn.Module):
-    """An encoder, and the trained head of a run where there is one; frozen, in eval mode.
+    """An encoder and, for a run, its trained head; frozen and always in eval mode.
 
     Attributes:
-        name: the run's, or the baseline's.
+        name: of the run or the baseline.
         encoder: `Clip` or `GroupVit`.
-        head: the trained part; None for plain CLIP.
+        head: the trained weights; None for plain CLIP.
         path: how patch tokens are read.
-        settings: those that the run was trained with; None for plain CLIP.
-        step: how many steps the head was trained for.
+        settings: of the run; None for plain CLIP.
+        step: number of steps that the head was trained for.
         mean, std, patch_size, image_size, embed_dim: the encoder's.
     """
 
@@ -71,31 +73,40 @@ class Dense(nn.Module):
         return self.encoder.encode_texts(texts)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features of each patch: unit length, float32 of shape (B, h, w, D).
+        """Features of the trained head, or CLIP's own without a head, by patch.
 
-        Those of the trained head, or CLIP's own where there is none.
+        Args:
+            images: normalised, float32 of shape (B, 3, H, W).
+
+        Returns:
+            float32 of shape (B, h, w, D), unit length.
         """
         return self.both(images)[0]
 
     @torch.no_grad()
     def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Trained features, and what CLIP itself says of the same tokens, as Eq. 7 blends them.
+        """Trained features and CLIP's own features of the same tokens, which Eq. 7 blends.
 
         The encoder runs once. Without a head, and for GroupViT, both are the same.
 
+        Args:
+            images: normalised, float32 of shape (B, 3, H, W).
+
         Returns:
-            two tensors as `forward` gives them.
+            two tensors: float32 of shape (B, h, w, D), unit length.
         """
         if isinstance(self.encoder, GroupVit):
             head = self.head if self.head is not None else self.encoder.head().eval()
-            trained = F.normalize(head.dense(images).float(), dim=-1)
+            trained = F.normalize(head.dense(images).float(), dim=-1)  # (B, h, w, D)
             return trained, trained
         tokens = image_tokens(self.encoder.visual, images, self.path, class_token=False)
-        plain = plain_features(self.encoder.visual, tokens.patches)
-        plain = F.normalize(plain.float(), dim=-1).unflatten(1, tokens.grid)
+        plain = plain_features(self.encoder.visual, tokens.patches)  # (B, h * w, D)
+        plain = F.normalize(plain.float(), dim=-1).unflatten(1, tokens.grid)  # (B, h, w, D)
         if self.head is None:
             return plain, plain
-        trained = F.normalize(self.head(tokens.patches, tokens.grid).float(), dim=-1)
+        trained = F.normalize(
+            self.head(tokens.patches, tokens.grid).float(), dim=-1
+        )  # (B, h * w, D)
         return trained.unflatten(1, tokens.grid), plain
 
 
@@ -109,15 +120,15 @@ def load_dense(
     """Loads a trained run, or an untrained baseline.
 
     Args:
-        run: a run's folder; or `clip`, `surgery`, `maskclip`: CLIP's own features, along the path of
-            that name (`clip` is `none`).
-        device: where it goes.
-        model, weights, quick_gelu: as for `load_clip`. None takes those that the run was trained
-            with, or for a baseline the paper's.
+        run: a run's folder; or `clip`, `surgery`, `maskclip`: CLIP's own features, along the image path
+            of that name (`none` for `clip`).
+        device: where the model goes.
+        model, weights, quick_gelu: see `load_clip`. None takes those of the run, or the paper's for a
+            baseline.
 
     Raises:
         UserError: no such run, a damaged one, one that has saved nothing yet, or one that was trained
-            on another model than this.
+            on another model.
     """
     if run in BASELINES:
         encoder = load_clip(

@@ -1,4 +1,7 @@
-"""The few things that ranks say to each other. Alone, each of them does nothing."""
+"""Collectives over the ranks of a run; with a single process they are no-ops.
+
+Shapes: b rows of one rank, R ranks.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from parsing.errors import UserError
+from common.errors import UserError
 
-PATIENCE = timedelta(hours=2)  # ranks wait while the first one indexes images and embeds tags
+TIMEOUT = timedelta(hours=2)  # the first rank indexes images and embeds tags while others wait
 
 
 def rank() -> int:
@@ -27,25 +30,29 @@ def world_size() -> int:
 
 @contextlib.contextmanager
 def process_group() -> Iterator[torch.device]:
-    """Joins the group that `torchrun` announces in the environment, if any, and leaves it again.
+    """Joins the process group that `torchrun` describes in the environment, and leaves it at the end.
+
+    Without `torchrun` there is no group, and this only chooses the device.
 
     Yields:
         this rank's device: its own GPU (nccl), else the CPU (gloo).
 
     Raises:
-        UserError: another rank is gone, whose own message says why.
+        UserError: another rank has ended; its own message says why.
     """
     local = int(os.environ.get("LOCAL_RANK", 0))
     on_gpu = torch.cuda.is_available()
     if on_gpu and local >= torch.cuda.device_count():
-        raise UserError(f"there are more ranks than the {torch.cuda.device_count()} GPUs here")
+        raise UserError(
+            f"there are more ranks than the {torch.cuda.device_count()} GPUs of this machine"
+        )
     device = torch.device("cuda", local) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
     if "RANK" not in os.environ:
         yield device
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     try:
         yield device
     except RuntimeError as error:
@@ -53,15 +60,15 @@ def process_group() -> Iterator[torch.device]:
             raise
         raise UserError(f"rank {rank()} stops, as another one is gone: see its message") from error
     finally:
-        # Gloo's threads take the interpreter's lock to let go of the last tensors. Whoever destroys
-        # the group holds that lock and waits for the threads: so let them finish first.
+        # Gloo's threads need the interpreter's lock to free the last tensors, and destroying the
+        # group holds the lock while it waits for the threads: let them finish first.
         time.sleep(0.2)
         dist.destroy_process_group()
 
 
 @contextlib.contextmanager
 def first_rank_first() -> Iterator[None]:
-    """The first rank runs the block while the others wait, and then find what it left in caches."""
+    """Runs the block on the first rank, then on the others, which find its results in caches."""
     if rank() > 0:
         dist.barrier()
     yield
@@ -70,7 +77,7 @@ def first_rank_first() -> Iterator[None]:
 
 
 def from_all_ranks(value: object) -> list:
-    """One picklable value from every rank, in the order of ranks."""
+    """One picklable value of every rank, in the order of ranks."""
     values = [value] * world_size()
     if world_size() > 1:
         dist.all_gather_object(values, value)
@@ -85,22 +92,22 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 
 
 def gather_rows(x: Tensor) -> Tensor:
-    """The rows of all ranks, in the order of ranks: (b, ...) on each to (world * b, ...).
+    """Concatenates the rows of all ranks in the order of ranks: (b, ...) to (R * b, ...).
 
-    The gradient flows back: what every rank's loss asks of these rows is summed. Every rank has
-    the same number of rows.
+    The gradient of a row is the sum of the gradients of all ranks' losses. Every rank has the same
+    number of rows.
     """
     return _GatherRows.apply(x) if world_size() > 1 else x
 
 
 def gather_ragged(x: Tensor) -> list[Tensor]:
-    """One tensor of integers of shape (n,) from every rank, where n differs; no gradient."""
+    """One tensor of integers of shape (n,) of every rank, where n differs; no gradient."""
     if world_size() == 1:
         return [x]
     sizes = [torch.empty(1, dtype=torch.int64, device=x.device) for _ in range(world_size())]
     dist.all_gather(sizes, torch.tensor([len(x)], device=x.device))
     longest = max(int(size) for size in sizes)
-    padded = x.new_zeros(longest)
+    padded = x.new_zeros(longest)  # (longest,)
     padded[: len(x)] = x
     gathered = [torch.empty_like(padded) for _ in sizes]
     dist.all_gather(gathered, padded)
@@ -116,7 +123,7 @@ class _GatherRows(torch.autograd.Function):
         return torch.cat(gathered)
 
     @staticmethod
-    def backward(ctx, by_gathered):
-        by_gathered = by_gathered.contiguous()
-        dist.all_reduce(by_gathered)
-        return by_gathered.chunk(world_size())[rank()]
+    def backward(ctx, grad_gathered):
+        grad_gathered = grad_gathered.contiguous()  # (R * b, ...)
+        dist.all_reduce(grad_gathered)
+        return grad_gathered.chunk(world_size())[rank()]  # (b, ...)

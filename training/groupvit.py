@@ -1,7 +1,10 @@
 """GroupViT (arXiv 2202.11094) behind the same losses, for Table 7.
 
-Its text side is frozen and gives the tags and captions their embeddings; its image side learns as
-a whole. An image's feature is the mean of its groups, as GroupViT itself takes it.
+Its text side is frozen and embeds tags and captions; its whole image side is trained. The feature of an
+image is the mean of its groups, as in GroupViT.
+
+Shapes: B images, H x W pixels, N patches on a grid of h x w, G groups, C channels, D joint width,
+n texts.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import xxhash
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from parsing.errors import UserError
+from common.errors import UserError
 
 PREFIX = "groupvit:"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as GroupViT was trained
@@ -23,7 +26,7 @@ TEXT_BATCH = 256
 
 
 class GroupVit(nn.Module):
-    """A GroupViT with a frozen text side; the attributes are those of `training.clip.Clip`."""
+    """A frozen GroupViT with the attributes of `training.clip.Clip`."""
 
     def __init__(self, model: nn.Module, tokenizer, name: str, mean=MEAN, std=STD):
         super().__init__()
@@ -49,7 +52,7 @@ class GroupVit(nn.Module):
         return self.model.logit_scale.device
 
     def tokenizer(self, texts: list[str]) -> Tensor:
-        """int64 of shape (n, context length)."""
+        """Tokens of n texts: int64 of shape (n, context length)."""
         length = self.model.config.text_config.max_position_embeddings
         return self._tokenizer(
             texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
@@ -69,18 +72,18 @@ class GroupVit(nn.Module):
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """As `encode_texts`, for tokens of shape (n, context length).
 
-        Padding needs no mask: each text is read at its end token, and no token sees a later one.
+        Padding needs no mask: the output is that of the end token, which attends to no later token.
         """
-        pooled = self.model.text_model(input_ids=tokens.long()).pooler_output
+        pooled = self.model.text_model(input_ids=tokens.long()).pooler_output  # (n, C)
         return F.normalize(self.model.text_projection(pooled).float(), dim=-1)
 
     def head(self) -> GroupVitHead:
-        """The image side, to be trained; it shares nothing with this model."""
+        """A copy of the image side, to be trained."""
         return GroupVitHead(self.model)
 
 
 class GroupVitHead(nn.Module):
-    """Images of shape (B, 3, H, W) to the features of their G groups."""
+    """The image side: images of shape (B, 3, H, W) to features in the joint space."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -90,31 +93,31 @@ class GroupVitHead(nn.Module):
         self.projection = copy.visual_projection.requires_grad_(True)
 
     def forward(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The projected mean of the groups, shape (B, 1, D); `grid` is not needed here."""
-        groups, _ = self._groups(images)
+        """The projected mean of the groups, shape (B, 1, D); `grid` is not read."""
+        groups, _ = self._groups(images)  # (B, G, C)
         return self.projection(groups.mean(dim=1)).unsqueeze(1)
 
     def dense(self, images: Tensor) -> Tensor:
-        """The feature of each patch: its groups' features, weighted by how far it belongs to them.
+        """The feature of each patch: the mean of its groups' features, weighted by its assignment.
 
         Args:
-            images: H and W in whole patches.
+            images: shape (B, 3, H, W), H and W multiples of the patch size.
 
         Returns:
             shape (B, h, w, D).
         """
-        groups, assignments = self._groups(images)
-        features = self.projection(groups.flatten(0, 1)).unflatten(0, groups.shape[:2])
-        belongs = None  # (B, groups, patches), the stages' assignments multiplied
+        groups, assignments = self._groups(images)  # (B, G, C)
+        features = self.projection(groups.flatten(0, 1)).unflatten(0, groups.shape[:2])  # (B, G, D)
+        weights = None  # (B, G, N) at the end: the product of the stages' assignments
         for assignment in assignments:
-            belongs = assignment if belongs is None else assignment @ belongs
+            weights = assignment if weights is None else assignment @ weights
         side = self.vision.embeddings.patch_size
         grid = (images.shape[2] // side, images.shape[3] // side)
-        return (belongs.transpose(1, 2) @ features).unflatten(1, grid)
+        return (weights.transpose(1, 2) @ features).unflatten(1, grid)  # (B, h, w, D)
 
     def _groups(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Group tokens (B, G, C), and each stage's soft assignment (B, groups, tokens before it)."""
-        x = self.vision.embeddings(images, interpolate_pos_encoding=True)
+        """Group tokens (B, G, C), and each stage's soft assignment (B, its groups, its input tokens)."""
+        x = self.vision.embeddings(images, interpolate_pos_encoding=True)  # (B, N, C)
         out = self.vision.encoder(
             x, output_hidden_states=False, output_attentions=True, return_dict=True
         )

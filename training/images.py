@@ -1,8 +1,8 @@
-"""Where images are: an index of every image in webdataset shards or under a folder.
+"""Indexes the images in webdataset shards or under a folder, and reads them by position.
 
-Shards are indexed once (name, offset and size of each image inside its tar) and images are then
-read by position, so that any rank and worker reads any image, in any order, without reading what lies
-before it. The index is an Arrow file which `datasets` maps: it costs each process no memory.
+Shards are indexed once (name, offset and size of each image inside its tar). Any rank and worker can
+then read any image, in any order, without reading the bytes before it. The index is an Arrow file that
+`datasets` memory-maps, so that processes share one copy.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import pyarrow as pa
 import xxhash
 from tqdm import tqdm
 
-from parsing.errors import UserError
-from parsing.storage import Folder
+from common.errors import UserError
+from common.storage import Folder
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 INDEX = pa.schema(
@@ -55,10 +55,13 @@ class ImageFiles:
 
 
 def find_images(place: str) -> ImageFiles:
-    """What `--images` names: a folder or a glob of shards (local or any fsspec URL), or images.
+    """The shards or image folders at `place`.
+
+    Args:
+        place: a folder or a glob of shards, local or any fsspec URL, or a local folder of images.
 
     Raises:
-        UserError: nothing there, or nothing that is a shard or an image.
+        UserError: `place` cannot be reached, or holds neither shards nor images.
     """
     try:
         fs, root = fsspec.core.url_to_fs(place)
@@ -68,7 +71,9 @@ def find_images(place: str) -> ImageFiles:
     except Exception as error:  # each file system and its network raise their own
         raise UserError(f"cannot reach {place}: {error or type(error).__name__}") from error
     if found and found[0].endswith((".tar.gz", ".tgz")):
-        raise UserError(f"{found[0]} is compressed, so images inside it cannot be read by position")
+        raise UserError(
+            f"{found[0]} is compressed, and images in a compressed shard cannot be read by position"
+        )
     if found and not is_folder and not all(path.endswith(".tar") for path in found):
         raise UserError(f"{place} is neither a shard nor a folder: {found[0]} is no .tar")
     if found and not any(fs.isdir(path) for path in found):
@@ -88,7 +93,7 @@ def find_images(place: str) -> ImageFiles:
 
 
 def open_index(files: ImageFiles, field: str | None, cache: Folder):
-    """The index of these images, built if the cache has none of exactly these files.
+    """The index of these images, built if the cache has none of the files as they are now.
 
     Args:
         files: as `find_images` gives them.
@@ -162,13 +167,13 @@ def index_shard(path: str, field: str | None = None) -> pa.Table:
 
 
 def sample_key(name: str) -> str:
-    """What webdataset calls a sample: its path up to the first dot of the file's name."""
+    """The key of webdataset's sample: the path up to the first dot of the file's name."""
     folder, slash, base = name.rpartition("/")
     return folder + slash + base.partition(".")[0]
 
 
 class ImageReader:
-    """Reads the bytes of images; opens each file once in each process, and few at a time."""
+    """Reads the bytes of images; each process keeps at most `_OPEN_FILES` shards open."""
 
     def __init__(self, files: ImageFiles):
         self.files = files
@@ -196,13 +201,13 @@ class ImageReader:
         return data
 
     def where(self, file: int, name: str) -> str:
-        """For people."""
+        """The image's place, for messages."""
         path = self.files.paths[file]
         return f"{name} in {path}" if self.files.are_shards else os.path.join(path, name)
 
 
 class _Descriptor:
-    """A file that is open for as long as this object lives."""
+    """A file descriptor that is closed with this object."""
 
     def __init__(self, path: str):
         self.number = os.open(path, os.O_RDONLY)
@@ -267,10 +272,10 @@ NAMINGS = (
 
 
 def keys_by(naming: str, files: ImageFiles, owners: list[int], names: list[str]) -> list[str]:
-    """What images are called under one of `NAMINGS`.
+    """The keys of images under one of `NAMINGS`.
 
     Args:
-        naming: which.
+        naming: one of `NAMINGS`.
         files: what was indexed; paths are relative to its first folder, or inside a shard.
         owners, names: columns `file` and `name` of the index.
     """

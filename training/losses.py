@@ -9,7 +9,9 @@ the image's tags (TagAlign, arXiv 2312.14149):
     L_itc = batch-wise InfoNCE between images and their captions                        (Eq. 5)
     L = w_tag * L_tag + w_itc * L_itc                                                   (Eq. 6)
 
-No loss builds an image-by-tag label matrix; see `tag_scores.py`.
+No loss builds an image-by-tag label matrix; see `chunked_losses.py`.
+
+Shapes: B images of this rank, R ranks, D joint width, T tags, G softmaxes, nnz tags of the B images.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.chunked_losses import Positives, pairwise_loss, softmax_loss
 from training.distributed import gather_ragged, gather_rows, rank
-from training.tag_scores import Positives, pairwise_loss, softmax_loss
 
 TEMPERATURE = 0.07
 MAX_SCALE = 100.0
@@ -49,7 +51,7 @@ class Temperature(nn.Module):
 
 
 class TagLoss(nn.Module):
-    """Multi-tag classification: Eq. 1-2, Eq. 4 (the default), or one of Table 6's alternatives.
+    """Multi-tag classification: Eq. 4 and 2 (the default), Eq. 1 and 2, or a loss of Table 6.
 
     | kind | per image, x_j = v.t_j / T |
     |---|---|
@@ -62,8 +64,8 @@ class TagLoss(nn.Module):
     Args:
         kind: a key of the table.
         frequencies: f, shape (T,), all positive.
-        groups: int64 of shape (T,), which softmax a tag belongs to (0, 1, ...); None puts all in one.
-            The loss is then the mean of the groups' losses.
+        groups: int64 of shape (T,), the softmax of each tag (0, 1, ..., G - 1); None puts all tags
+            into one. The loss is the mean of the G losses.
 
     Raises:
         ValueError: an unknown kind or a frequency that is not positive.
@@ -82,20 +84,21 @@ class TagLoss(nn.Module):
         self.num_groups = int(groups.max()) + 1 if len(groups) else 1
         members = [(groups == g).nonzero().flatten() for g in range(self.num_groups)]
         for g, ids in enumerate(members):
-            self.register_buffer(f"_ids_{g}", ids, persistent=False)
-            new_id = torch.full((len(groups),), -1).index_copy_(0, ids, torch.arange(len(ids)))
+            self.register_buffer(f"_ids_{g}", ids, persistent=False)  # (tags of group g,)
+            new_id = torch.full((len(groups),), -1)  # (T,)
+            new_id.index_copy_(0, ids, torch.arange(len(ids)))
             self.register_buffer(f"_new_id_{g}", new_id, persistent=False)
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.register_buffer("group_of", groups, persistent=False)
 
     def groups(self, positives: Positives) -> list[Positives]:
-        """The positives of each softmax, by the tags' ids within it."""
+        """The positives of each softmax, with the tags' ids within it."""
         if self.num_groups == 1:
             return [positives]
         return [positives.renumbered(getattr(self, f"_new_id_{g}")) for g in range(self.num_groups)]
 
     def images(self, positives: Positives) -> Tensor:
-        """How many images have a tag in each softmax: the denominators of Eq. 2, shape (groups,)."""
+        """How many images have a tag in each softmax, the denominators of Eq. 2: int64 of shape (G,)."""
         return images_with_tags(positives, self.group_of, self.num_groups)
 
     def forward(
@@ -107,8 +110,8 @@ class TagLoss(nn.Module):
             images: features of shape (B, D), of any length.
             tags: unit vectors of shape (T, D); they take no gradient.
             positives: of the B images.
-            denominators: what each group's sum over images is divided by, shape (groups,): for a
-                batch that is one part of a larger one. None takes this batch's own.
+            denominators: divisors of the G sums over images, shape (G,), for a batch that is a part of
+                a larger one. None takes `images(positives)`.
 
         Returns:
             shape (); 0 for a batch without tags.
@@ -117,14 +120,16 @@ class TagLoss(nn.Module):
             denominators = self.images(positives)
         with torch.autocast(images.device.type, enabled=False):
             dtype = torch.promote_types(images.dtype, torch.float32)
-            v = F.normalize(images.to(dtype), dim=-1)
-            scale = self.temperature().to(dtype)
-            total = v.sum() * 0 + scale * 0  # every parameter takes part, also without a tag
+            v = F.normalize(images.to(dtype), dim=-1)  # (B, D)
+            scale = self.temperature().to(dtype)  # ()
+            total = (
+                v.sum() * 0 + scale * 0
+            )  # DDP needs a gradient of every parameter, also without tags
             for g, positives_of_group in enumerate(self.groups(positives)):
-                ids = getattr(self, f"_ids_{g}")
-                whole = self.num_groups == 1
-                tags_of_group = (tags if whole else tags[ids]).to(dtype)
-                frequencies = (self.frequencies if whole else self.frequencies[ids]).to(dtype)
+                # With one softmax no rows of `tags` need to be copied.
+                ids = getattr(self, f"_ids_{g}") if self.num_groups > 1 else slice(None)
+                tags_of_group = tags[ids].to(dtype)  # (tags of group g, D)
+                frequencies = self.frequencies[ids].to(dtype)  # (tags of group g,)
                 if len(positives_of_group.cols):
                     loss = self._sum(v, scale, tags_of_group, positives_of_group, frequencies)
                     total = total + loss / denominators[g].clamp(min=1)
@@ -133,16 +138,17 @@ class TagLoss(nn.Module):
     def _sum(
         self, v: Tensor, scale: Tensor, tags: Tensor, positives: Positives, frequencies: Tensor
     ) -> Tensor:
+        """The sum of the loss over images with a tag, shape ()."""
         positives, kept = positives.without_empty()
-        v = v[kept]
-        share = 1 / positives.counts.to(v.dtype)  # the L1 norm of each image's label is one
+        v = v[kept]  # (images with a tag, D)
+        share = 1 / positives.counts.to(v.dtype)  # (images with a tag,), the 1 / |P_i| of Eq. 2
         if self.kind == FOCAL:
             return pairwise_loss(v, scale, tags, positives, share, focal_positive, focal_negative)
         if self.kind == ASYMMETRIC:
             return pairwise_loss(
                 v, scale, tags, positives, share, asymmetric_positive, asymmetric_negative
             )
-        values, bias = share[positives.rows], torch.zeros_like(frequencies)
+        values, bias = share[positives.rows], torch.zeros_like(frequencies)  # (nnz,), (T,)
         if self.kind == BALANCED:
             bias = frequencies.log()
         elif self.kind == WEIGHTED:
@@ -172,10 +178,10 @@ def asymmetric_negative(x: Tensor, gamma: float = 4.0, margin: float = 0.05) -> 
 
 
 class ImageTextLoss(nn.Module):
-    """Eq. 5: InfoNCE between the images and the captions of a batch, both ways, over all ranks.
+    """Eq. 5: InfoNCE between the images and the captions of a batch over all ranks.
 
-    mean over images of -log exp(v_i.c_i / T) / sum_j exp(v_i.c_j / T), the same with images and
-    captions exchanged, and the mean of the two. Its temperature is its own.
+    The mean over images of -log exp(v_i.c_i / T) / sum_j exp(v_i.c_j / T), averaged with the same
+    expression for captions against images. It has a temperature of its own.
     """
 
     def __init__(self) -> None:
@@ -183,7 +189,7 @@ class ImageTextLoss(nn.Module):
         self.temperature = Temperature()
 
     def forward(self, images: Tensor, texts: Tensor) -> Tensor:
-        """The loss of this rank's images among all ranks' captions, and the other way round.
+        """The loss of this rank's images and captions against those of all ranks.
 
         Args:
             images: features of shape (B, D), the same B on every rank.
@@ -194,26 +200,28 @@ class ImageTextLoss(nn.Module):
         """
         with torch.autocast(images.device.type, enabled=False):
             dtype = torch.promote_types(images.dtype, torch.float32)
-            images = F.normalize(images.to(dtype), dim=-1)
-            texts = F.normalize(texts.to(dtype), dim=-1)
-            scale = self.temperature().to(dtype)
-            own = torch.arange(len(images), device=images.device) + len(images) * rank()
-            by_image = F.cross_entropy(scale * images @ gather_rows(texts).T, own)
-            by_text = F.cross_entropy(scale * texts @ gather_rows(images).T, own)
-            return (by_image + by_text) / 2
+            images = F.normalize(images.to(dtype), dim=-1)  # (B, D)
+            texts = F.normalize(texts.to(dtype), dim=-1)  # (B, D)
+            scale = self.temperature().to(dtype)  # ()
+            own = torch.arange(len(images), device=images.device) + len(images) * rank()  # (B,)
+            image_loss = F.cross_entropy(
+                scale * images @ gather_rows(texts).T, own
+            )  # of (B, R * B)
+            text_loss = F.cross_entropy(scale * texts @ gather_rows(images).T, own)
+            return (image_loss + text_loss) / 2
 
 
 class MultiLabelContrastiveLoss(nn.Module):
     """GroupViT's multi-label contrastive loss (arXiv 2202.11094), for section 3.2.
 
-    Every image brings its own tags into the batch, and an image's tags are told from the tags of
-    the other images instead of from the whole vocabulary:
+    The negatives of an image's tags are the tags of the batch's other images, not the vocabulary:
 
         L(I->T) = mean_i -log sum_{m in P_i} exp(v_i.t_m / T) / sum_j sum_{m in P_j} exp(v_i.t_m / T)
         L(T->I) = mean_i mean_{m in P_i} -log exp(v_i.t_m / T) / sum_j exp(v_j.t_m / T)
 
-    and their sum, over images with a tag. GroupViT draws three nouns of each caption; here an image
-    brings all its tags, so M differs between images, and the second mean is over each image's own.
+    and their sum, over images with a tag. An image without a tag is a negative in L(T->I) only.
+    GroupViT samples three nouns of each caption; here an image has all its tags, whose number differs
+    between images, so the second mean of L(T->I) is over each image's own tags.
     """
 
     num_groups = 1
@@ -234,24 +242,25 @@ class MultiLabelContrastiveLoss(nn.Module):
             denominators = self.images(positives)
         with torch.autocast(images.device.type, enabled=False):
             dtype = torch.promote_types(images.dtype, torch.float32)
-            v = F.normalize(images.to(dtype), dim=-1)
-            tags = tags.to(dtype)
-            scale = self.temperature().to(dtype)
-            parts = gather_ragged(positives.cols)
+            v = F.normalize(images.to(dtype), dim=-1)  # (B, D)
+            tags = tags.to(dtype)  # (T, D)
+            scale = self.temperature().to(dtype)  # ()
+            # nnz_all: the tags of all images of all ranks
+            parts = gather_ragged(positives.cols)  # R of (nnz of that rank,)
             first = sum(len(part) for part in parts[: rank()])
-            all_v, in_batch = gather_rows(v), tags[torch.cat(parts)]
+            all_v, all_tags = gather_rows(v), tags[torch.cat(parts)]  # (R * B, D), (nnz_all, D)
 
-            rows, counts = positives.rows, positives.counts
-            x = scale * v @ in_batch.T  # (B, all tags of the batch)
-            chosen = x[rows, torch.arange(len(rows), device=x.device) + first]
-            own = _logsumexp_by_row(chosen, rows, len(v))
-            everyone = x.logsumexp(dim=1) if x.shape[1] else torch.zeros_like(own)
-            has_tag = counts > 0
-            to_tags = torch.where(has_tag, everyone - own, torch.zeros_like(own)).sum()
+            rows, counts = positives.rows, positives.counts  # (nnz,), (B,)
+            x = scale * v @ all_tags.T  # (B, nnz_all)
+            chosen = x[rows, torch.arange(len(rows), device=x.device) + first]  # (nnz,)
+            own = _logsumexp_by_row(chosen, rows, len(v))  # (B,)
+            total = x.logsumexp(dim=1) if x.shape[1] else torch.zeros_like(own)  # (B,)
+            to_tags = torch.where(counts > 0, total - own, torch.zeros_like(own)).sum()  # ()
 
-            y = scale * tags[positives.cols] @ all_v.T  # (own tags, all images)
-            picked = y.gather(1, (rows + len(v) * rank()).unsqueeze(1)).squeeze(1)
-            each = (y.logsumexp(dim=1) - picked) / counts[rows]
+            y = scale * tags[positives.cols] @ all_v.T  # (nnz, R * B)
+            own_image = (rows + len(v) * rank()).unsqueeze(1)  # (nnz, 1)
+            picked = y.gather(1, own_image).squeeze(1)  # (nnz,)
+            each = (y.logsumexp(dim=1) - picked) / counts[rows]  # (nnz,)
             return (to_tags + each.sum() + all_v.sum() * 0 + scale * 0) / denominators[0].clamp(
                 min=1
             )
@@ -260,16 +269,16 @@ class MultiLabelContrastiveLoss(nn.Module):
 def images_with_tags(
     positives: Positives, group_of: Tensor | None = None, num_groups: int = 1
 ) -> Tensor:
-    """How many images have a tag of each group: int64 of shape (num_groups,).
+    """How many images have a tag of each group: int64 of shape (G,).
 
     Args:
         positives: of the images.
-        group_of: of each tag of the vocabulary, shape (T,), on the same device.
-        num_groups: 1 takes all tags together, whatever `group_of` says.
+        group_of: the group of each tag, int64 of shape (T,), on the same device; not read if G is 1.
+        num_groups: G.
     """
     if num_groups == 1:
         return (positives.counts > 0).sum().reshape(1)
-    cells = positives.rows * num_groups + group_of[positives.cols]
+    cells = positives.rows * num_groups + group_of[positives.cols]  # (nnz,), of a (B, G) matrix
     has_tag = torch.zeros(
         len(positives.counts) * num_groups, dtype=torch.bool, device=cells.device
     ).index_fill(0, cells, True)
@@ -278,7 +287,7 @@ def images_with_tags(
 
 def _logsumexp_by_row(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:
     """log sum exp of the values of each row, shape (num_rows,); 0 for a row without values."""
-    top = values.new_full((num_rows,), -math.inf)
+    top = values.new_full((num_rows,), -math.inf)  # (num_rows,)
     top = top.scatter_reduce(0, rows, values.detach(), "amax")
     top = torch.where(top.isfinite(), top, torch.zeros_like(top))
     sums = values.new_zeros(num_rows).index_add(0, rows, (values - top[rows]).exp())

@@ -1,4 +1,4 @@
-"""A run's figures: a line on the terminal, a line of JSON, and TensorBoard or Weights & Biases."""
+"""Reports a run's metrics to the terminal, `metrics.jsonl`, TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from parsing.errors import UserError
-from parsing.storage import Folder
+from common.errors import UserError
+from common.storage import Folder
 
 METRICS = "metrics.jsonl"
 
 
 class Stopwatch:
-    """Wall-clock seconds by phase. On a GPU work is queued, and the phase that waits is charged."""
+    """Wall-clock seconds by phase.
+
+    GPU kernels run asynchronously, so their time counts in the phase that waits for their result.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -35,12 +38,12 @@ class Stopwatch:
 
 
 class Log:
-    """Where the first rank reports to.
+    """Writes the metrics of a run, on the first rank.
 
     Args:
         folder: the run's; lines of `metrics.jsonl` after `step` are dropped, as they will be
             written again.
-        step: the steps already made.
+        step: the number of steps already made.
         settings: as JSON, for Weights & Biases.
         wandb: a project's name, or None.
 
@@ -65,8 +68,11 @@ class Log:
 
         Args:
             step: counted from 1.
-            figures: by name; `images/s` and `seconds_left` are among them.
+            figures: metrics by name; `images/s` and `seconds_left` are among them.
             last: the number of steps of the whole run.
+
+        Raises:
+            UserError: `metrics.jsonl` cannot be written.
         """
         try:
             with open(self._path, "a") as file:
@@ -87,13 +93,13 @@ class Log:
 
 
 def progress_line(step: int, figures: dict[str, float], last: int) -> str:
-    """One line for people: loss and terms, temperatures, gradient, speed and the time left."""
+    """A line for the terminal: loss and terms, temperatures, gradient norm, speed and time left."""
     terms = [f"{n} {figures['loss_' + n]:.4f}" for n in ("tag", "text") if "loss_" + n in figures]
-    hot = [f"{n} {figures['T_' + n]:.4f}" for n in ("tag", "text") if "T_" + n in figures]
+    temperatures = [f"{n} {figures['T_' + n]:.4f}" for n in ("tag", "text") if "T_" + n in figures]
     left = timedelta(seconds=round(figures["seconds_left"]))
     return (
         f"step {step:,}/{last:,}  loss {figures['loss']:.4f} ({', '.join(terms)})  "
-        f"T {', '.join(hot)}  gradient {figures['gradient_norm']:.3g}  "
+        f"T {', '.join(temperatures)}  gradient {figures['gradient_norm']:.3g}  "
         f"{figures['images/s']:,.1f} images/s ({figures['waiting']:.0%} waiting for images)  "
         f"{left} left"
     )

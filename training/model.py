@@ -1,4 +1,8 @@
-"""What is trained: a head that turns what the frozen encoder sees into features, and the losses."""
+"""The trained modules: a head on the frozen encoder's tokens, and the losses of Eq. 6.
+
+Shapes: B images, H x W pixels, N patches on a grid of h x w, C channels of the encoder, D joint width,
+T tags.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from training.chunked_losses import Positives
 from training.clip import Clip, load_clip
 from training.groupvit import PREFIX as GROUPVIT_PREFIX
 from training.groupvit import GroupVit, load_groupvit
@@ -14,7 +19,6 @@ from training.losses import GROUPVIT, ImageTextLoss, MultiLabelContrastiveLoss, 
 from training.projector import Projector
 from training.settings import CLASS, Settings
 from training.surgery import image_tokens
-from training.tag_scores import Positives
 
 Encoder = Clip | GroupVit
 
@@ -31,24 +35,24 @@ def load_encoder(settings: Settings, device: torch.device | str = "cpu") -> Enco
 
 
 def make_head(encoder: Encoder, settings: Settings) -> nn.Module:
-    """The part of the image side that learns, as it is before training."""
+    """The trained part of the image side, with its initial weights."""
     if isinstance(encoder, GroupVit):
         return encoder.head()
     return Projector(encoder.visual, settings.blocks, settings.kernel)
 
 
 def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 of shape (B, H, W, 3) to the float32 images (B, 3, H, W) that an encoder takes."""
-    mean = torch.tensor(mean, device=pixels.device) * 255
-    std = torch.tensor(std, device=pixels.device) * 255
-    return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
+    """Pixels to an encoder's images: uint8 of shape (B, H, W, 3) to float32 of shape (B, 3, H, W)."""
+    mean = torch.tensor(mean, device=pixels.device) * 255  # (3,)
+    std = torch.tensor(std, device=pixels.device) * 255  # (3,)
+    return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)  # (B, 3, H, W)
 
 
 class Frozen(NamedTuple):
-    """What does not learn, for a batch of B images: the input of the head.
+    """The input of the head, which has no gradient.
 
     Attributes:
-        tokens: shape (B, N, C); for GroupViT, all of which learns, the images.
+        tokens: shape (B, N, C); for GroupViT, whose whole image side is trained, the images.
         grid: (h, w) with h * w = N.
     """
 
@@ -60,9 +64,9 @@ def frozen_tokens(encoder: Encoder, images: Tensor, settings: Settings) -> Froze
     """The frozen part of the image side, without gradient.
 
     Args:
-        encoder: which.
+        encoder: the frozen model.
         images: normalised, shape (B, 3, H, W).
-        settings: `path` and `depth`, and `pool`, which says whose tokens they are.
+        settings: `path` and `depth`; `pool` chooses patch tokens or the class token (then N is 1).
     """
     if isinstance(encoder, GroupVit):
         return Frozen(images, (0, 0))
@@ -70,8 +74,8 @@ def frozen_tokens(encoder: Encoder, images: Tensor, settings: Settings) -> Froze
     with torch.no_grad():
         tokens = image_tokens(encoder.visual, images, settings.image_path, class_token=by_class)
     if by_class:
-        return Frozen(tokens.class_token.unsqueeze(1), (1, 1))
-    return Frozen(tokens.patches, tokens.grid)
+        return Frozen(tokens.class_token.unsqueeze(1), (1, 1))  # (B, 1, C)
+    return Frozen(tokens.patches, tokens.grid)  # (B, N, C)
 
 
 class Terms(NamedTuple):
@@ -83,12 +87,12 @@ class Terms(NamedTuple):
 
 
 class Objective(nn.Module):
-    """Eq. 6: w_tag * L_tag + w_text * L_itc; a loss of weight 0 is not there at all.
+    """Eq. 6: w_tag * L_tag + w_text * L_itc; a loss of weight 0 is not computed.
 
     Args:
         settings: which losses, and their weights.
         frequencies: of the T tags, shape (T,).
-        groups: of the T tags, see `TagLoss`; None where they share one softmax.
+        groups: of the T tags, shape (T,), see `TagLoss`; None for a single softmax.
     """
 
     def __init__(self, settings: Settings, frequencies: Tensor, groups: Tensor | None):
@@ -110,16 +114,17 @@ class Objective(nn.Module):
         denominators: Tensor,
         texts: Tensor,
     ) -> Terms:
-        """The losses of this rank's B images, whose mean over ranks is the batch's loss.
+        """The losses of this rank's B images; their mean over ranks is the loss of the batch.
 
         Args:
             images: features, shape (B, D).
             tags: unit vectors, shape (T, D).
             positives: of the images.
-            denominators: of the whole batch by the number of ranks, see `TagLoss.forward`.
+            denominators: those of the whole batch divided by the number of ranks, see
+                `TagLoss.forward`.
             texts: embeddings of the captions, shape (B, D).
         """
-        tag = text = images.new_zeros(())
+        tag = text = images.new_zeros(())  # ()
         if self.tag is not None:
             tag = self.tag(images, tags, positives, denominators)
         if self.text is not None:
@@ -127,7 +132,7 @@ class Objective(nn.Module):
         return Terms(self.tag_weight * tag + self.text_weight * text, tag, text)
 
     def temperatures(self) -> dict[str, Tensor]:
-        """T of each loss that there is."""
+        """The temperature of each loss that is computed, by `tag` or `text`."""
         losses = {"tag": self.tag, "text": self.text}
         return {
             name: 1 / loss.temperature().detach()
@@ -137,10 +142,10 @@ class Objective(nn.Module):
 
 
 class TagAlign(nn.Module):
-    """All that has a gradient.
+    """Everything that is trained.
 
     Attributes:
-        head: called with the parts of `Frozen`, gives features of shape (B, N', D).
+        head: `head(tokens, grid)` of `Frozen` gives features of shape (B, N, D); GroupViT's (B, 1, D).
         objective: the losses with their temperatures.
     """
 

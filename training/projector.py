@@ -1,10 +1,12 @@
-"""The only part that learns: two gated convolution blocks, then a copy of CLIP's own last layer.
+"""The projector, all that is trained: gated convolution blocks, and a copy of CLIP's last layer.
 
-Each block is two pre-activated convolutions, and each of these is a residual of its own:
+Each block is two pre-activated convolutions with a residual connection each:
 
     x <- x + tanh(gate) * conv3x3(GELU(LayerNorm(x)))
 
 The gates start at 0, so an untrained projector gives CLIP's own patch features.
+
+Shapes: B images, N patches on a grid of h x w, C channels of the ViT, D joint width.
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ from torch.nn import functional as F
 
 
 class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of (B, C, h, w), at each place for itself."""
+    """LayerNorm over the channels of (B, C, h, w), at each position separately."""
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.layer_norm(
+        x = F.layer_norm(  # (B, h, w, C)
             x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps
         )
         return x.permute(0, 3, 1, 2)
@@ -42,10 +44,13 @@ class Projector(nn.Module):
     """Patch tokens of the frozen ViT to features in CLIP's joint space.
 
     Args:
-        visual: the ViT whose final LayerNorm and projection are copied, then trained.
-        blocks: gated convolution blocks of two convolutions each.
-        kernel: side of the convolutions, odd. 3 in the paper; 1 where the features of single
-            tokens are trained (classification on the class token), which have no neighbours.
+        visual: the ViT whose final LayerNorm and projection are copied and trained.
+        blocks: number of gated convolution blocks, of two convolutions each.
+        kernel: side of the convolutions, odd: 3 in the paper; 1 for classification on the class token,
+            which has no neighbours.
+
+    Raises:
+        ValueError: the kernel is even.
     """
 
     def __init__(self, visual: VisionTransformer, blocks: int = 2, kernel: int = 3):
@@ -73,6 +78,6 @@ class Projector(nn.Module):
         Returns:
             shape (B, h * w, D), not normalised.
         """
-        x = tokens.transpose(1, 2).unflatten(-1, grid)
-        x = self.blocks(x)
-        return self.norm(x.flatten(2).transpose(1, 2)) @ self.proj
+        x = tokens.transpose(1, 2).unflatten(-1, grid)  # (B, C, h, w)
+        x = self.blocks(x)  # (B, C, h, w)
+        return self.norm(x.flatten(2).transpose(1, 2)) @ self.proj  # (B, h * w, D)

@@ -1,13 +1,13 @@
-"""A run's folder: settings, checkpoint, and the trained part alone for whoever segments with it.
+"""A run's folder: its settings, its checkpoint, and the trained weights alone for the evaluator.
 
     data/runs/NAME/
-        settings.json            every setting, and what the run was made from
-        checkpoint.safetensors   trained part, optimiser, step, random state: for --resume
-        projector.safetensors    trained part and temperatures: for the evaluator
+        settings.json            every setting, and the model and data of the run
+        checkpoint.safetensors   weights, optimiser, step, random state: for --resume
+        projector.safetensors    weights and temperatures: for the evaluator
         metrics.jsonl            one line per logged step
         tensorboard/
 
-Each file takes its name only once it is whole, so the last good checkpoint outlives a full disk.
+Each file is renamed once it is complete, so the last good checkpoint survives a full disk.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from safetensors.torch import load as read_safetensors
 from safetensors.torch import save as write_safetensors
 from torch import Tensor, nn
 
-from parsing.errors import UserError
-from parsing.storage import Folder
+from common.errors import UserError
+from common.storage import Folder
 from training.settings import Settings
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -33,14 +33,14 @@ SETTINGS = "settings.json"
 
 @dataclass(frozen=True)
 class Origin:
-    """What a run is made from; a checkpoint fits a run that agrees with it in all of it.
+    """What a checkpoint must match to be resumed, besides `Settings.fixed`.
 
     Attributes:
-        encoder: its name, for people.
+        encoder: its name, for messages; need not match.
         encoder_fingerprint: of its weights.
         vocabulary: fingerprint of the tags and their frequencies.
-        tags: T.
-        images: how many labelled images there are.
+        tags: T, the number of tags.
+        images: number of labelled images.
     """
 
     encoder: str
@@ -52,14 +52,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a run goes on from.
+    """The state from which a run is resumed.
 
     Attributes:
-        step: steps made.
-        seen: places of the stream that were taken, the sampler's position.
-        model: the trained part.
+        step: number of steps made.
+        seen: number of items of the stream that were read, the sampler's position.
+        model: `state_dict()` of the trained modules.
         optimiser: its `state_dict()`.
-        random: the state of each rank's generator on the CPU, and of its GPU where it has one.
+        random: for every rank, the state of its CPU generator, and of its GPU's if it has one.
     """
 
     step: int
@@ -77,7 +77,7 @@ def save_settings(folder: Folder, settings: Settings, origin: Origin) -> None:
 def save_checkpoint(
     folder: Folder, checkpoint: Checkpoint, settings: Settings, origin: Origin
 ) -> None:
-    """Writes the checkpoint and the trained part; an earlier one stays until the new one is whole.
+    """Writes the checkpoint and the trained weights; earlier files stay until these are complete.
 
     Raises:
         UserError: no room or no permission.
@@ -87,7 +87,7 @@ def save_checkpoint(
         tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
     for rank, states in enumerate(checkpoint.random):
         tensors |= {f"random.{rank}.{device}": state for device, state in states.items()}
-    about = {
+    metadata = {
         "step": checkpoint.step,
         "seen": checkpoint.seen,
         "groups": checkpoint.optimiser["param_groups"],
@@ -95,10 +95,10 @@ def save_checkpoint(
         "origin": asdict(origin),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    folder.write(CHECKPOINT, write_safetensors(tensors, {"about": json.dumps(about)}))
+    folder.write(CHECKPOINT, write_safetensors(tensors, {"about": json.dumps(metadata)}))
     trained = {name: tensors[f"model.{name}"] for name in checkpoint.model}
-    about = json.dumps({"step": checkpoint.step, "origin": asdict(origin)})
-    folder.write(PROJECTOR, write_safetensors(trained, {"about": about}))
+    metadata = {"step": checkpoint.step, "origin": asdict(origin)}
+    folder.write(PROJECTOR, write_safetensors(trained, {"about": json.dumps(metadata)}))
 
 
 def read_checkpoint(folder: Folder, settings: Settings, origin: Origin) -> Checkpoint:
@@ -108,8 +108,8 @@ def read_checkpoint(folder: Folder, settings: Settings, origin: Origin) -> Check
         UserError: it is damaged, or belongs to another model, vocabulary, set of images or settings.
     """
     place = folder.path(CHECKPOINT)
-    tensors, about = _read(folder, CHECKPOINT)
-    made_from = Origin(**about["origin"])
+    tensors, metadata = _read(folder, CHECKPOINT)
+    made_from = Origin(**metadata["origin"])
     if made_from.encoder_fingerprint != origin.encoder_fingerprint:
         raise UserError(
             f"the checkpoint {place} was trained on another model ({made_from.encoder}) "
@@ -126,7 +126,7 @@ def read_checkpoint(folder: Folder, settings: Settings, origin: Origin) -> Check
             f"and now there are {origin.images:,}"
         )
     for key, now in settings.fixed().items():
-        then = about["settings"].get(key, now)
+        then = metadata["settings"].get(key, now)
         if then != now:
             raise UserError(
                 f"the checkpoint {place} was trained with {key} {then}, not {now}: "
@@ -142,10 +142,10 @@ def read_checkpoint(folder: Folder, settings: Settings, origin: Origin) -> Check
         elif kind == "random":
             random.setdefault(int(number), {})[key] = tensor
     return Checkpoint(
-        step=about["step"],
-        seen=about["seen"],
+        step=metadata["step"],
+        seen=metadata["seen"],
         model=_part(tensors, "model."),
-        optimiser={"state": state, "param_groups": about["groups"]},
+        optimiser={"state": state, "param_groups": metadata["groups"]},
         random=[random[rank] for rank in sorted(random)],
     )
 
@@ -166,22 +166,28 @@ def read_settings(folder: Folder) -> tuple[Settings, Origin]:
 
 
 def read_trained(folder: Folder) -> tuple[dict[str, Tensor], int]:
-    """The trained part, and the steps that it was trained for.
+    """The trained weights by name, and the number of steps that they were trained for.
 
     Raises:
         UserError: there is none yet, or it is damaged.
     """
     if not folder.exists(PROJECTOR):
         raise UserError(f"{folder.url} holds no {PROJECTOR}: its training has saved nothing yet")
-    tensors, about = _read(folder, PROJECTOR)
-    return tensors, about["step"]
+    tensors, metadata = _read(folder, PROJECTOR)
+    return tensors, metadata["step"]
 
 
 def load_trained(module: nn.Module, tensors: dict[str, Tensor], prefix: str, name: str) -> None:
-    """Fills a module with the tensors whose names start with `prefix`.
+    """Loads the tensors whose names start with `prefix` into a module.
+
+    Args:
+        module: the module.
+        tensors: by name.
+        prefix: removed from their names.
+        name: of the file that they are from, for the message.
 
     Raises:
-        UserError: they are those of another module; `name` says in the message where they are from.
+        UserError: they are the tensors of another module.
     """
     try:
         module.load_state_dict(_part(tensors, prefix))
@@ -190,7 +196,7 @@ def load_trained(module: nn.Module, tensors: dict[str, Tensor], prefix: str, nam
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The state of this process's generators."""
+    """The state of this process's random generators, by device type."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -198,7 +204,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
-    """Undoes all that was drawn since `random_state`."""
+    """Restores what `random_state` returned."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,99 +1,142 @@
-"""Every setting of a training run, in one frozen dataclass that checks itself."""
+"""The settings of a training run, in one frozen dataclass that checks itself."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass
 from typing import Any
 
-from parsing.errors import UserError
-from training.augment import RANDOM, Augmentation
+from common.errors import UserError
+from common.flags import setting
+from training.augment import CROPS, RANDOM, Augmentation
 from training.clip import MODEL, WEIGHTS
-from training.losses import BALANCED, TAG_LOSSES
-from training.surgery import SURGERY, ImagePath
+from training.losses import BALANCED, GROUPVIT, TAG_LOSSES
+from training.surgery import MODES, SURGERY, ImagePath
 
 PATCHES, CLASS = "patches", "class"
+POOLS = (PATCHES, CLASS)
 PRECISIONS = ("auto", "fp32", "bf16")
-REFERENCE_BATCH = 4096  # the batch that the learning rate is given for
-# What may change between a checkpoint and the run that goes on from it.
-LOOSE = (
+REFERENCE_BATCH = 4096  # the batch size that --lr is given for
+# A checkpoint can be resumed with other values of these settings, and of no others.
+MAY_CHANGE = (
     "labels", "images", "key_field", "runs", "name", "cache", "model", "weights", "quick_gelu",
     "epochs", "steps", "micro_batch", "workers", "precision", "save_every", "log_every", "resume",
     "wandb",
 )  # fmt: skip
+GROUPS = {
+    "data": (
+        "labels", "images", "key_field", "workers", "size", "crop", "min_scale", "flip", "jitter",
+    ),
+    "run": ("runs", "name", "resume", "cache", "save_every", "log_every", "wandb"),
+    "model": (
+        "model", "weights", "quick_gelu", "path", "depth", "blocks", "pool", "precision",
+    ),
+    "loss and optimiser": (
+        "tag_loss", "separate", "tag_weight", "text_weight", "batch_size", "micro_batch", "epochs",
+        "steps", "lr", "weight_decay", "clip_norm", "seed",
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A training run; the defaults are the paper's.
+    """Settings of `training/train.py`; every field is a flag of the same name.
 
-    Attributes:
-        labels: label file made by `labels/build_vocab.py`.
-        images: folder or glob of webdataset shards, or folder of images.
-        key_field: join images and labels by this field of each image's .json.
-        runs, name: the run is the folder `runs/name`.
-        cache: folder for the index of images and the tags' embeddings.
-        model, weights, quick_gelu: see `load_clip`; `groupvit:NAME` trains a GroupViT instead.
-        path, depth: how patch tokens are read, see `ImagePath`.
-        blocks: gated convolution blocks of the projector.
-        pool: `patches` (their mean) or `class` (the class token, for Table 5).
-        tag_loss: one of `TAG_LOSSES`.
-        separate: objects and attributes have a softmax each.
-        tag_weight, text_weight: of Eq. 2 and Eq. 5 in Eq. 6; 0 leaves a loss out.
-        batch_size: images of one step on all ranks together.
-        micro_batch: images that one rank puts through the model at once, at most.
-        lr: for a batch of 4,096; scaled linearly with `batch_size`.
-        weight_decay: of matrices and convolutions; vectors and scalars have none.
-        clip_norm: the largest norm of a step's gradient.
-        epochs: passes over the images. Nine are the paper's 30,000 steps on CC3M and CC12M.
-        steps: instead of `epochs`.
-        size: pixels of the square images; None takes those that the model was trained on.
-        crop, min_scale, flip, jitter: see `Augmentation`.
-        workers: processes of each rank that load images; None takes one per core, at most eight.
-        precision: of encoder and projector; `auto` is bf16 on a GPU and fp32 on a CPU. Losses are
-            always computed in fp32.
-        seed: of order, augmentation and initial weights.
-        save_every, log_every: steps.
-        resume: go on from the run's checkpoint.
-        wandb: Weights & Biases project to log to as well.
+    The defaults are the paper's.
+
+    Raises:
+        UserError: a value is unknown or out of its range, or two settings exclude each other.
     """
 
-    labels: str
-    images: str = "data/images"
-    key_field: str | None = None
-    runs: str = "data/runs"
-    name: str = "tagalign"
-    cache: str = "data/cache"
-    model: str = MODEL
-    weights: str | None = WEIGHTS
-    quick_gelu: bool | None = None
-    path: str = SURGERY
-    depth: int = 6
-    blocks: int = 2
-    pool: str = PATCHES
-    tag_loss: str = BALANCED
-    separate: bool = False
-    tag_weight: float = 1.0
-    text_weight: float = 1.0
-    batch_size: int = REFERENCE_BATCH
-    micro_batch: int = 256
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    clip_norm: float = 5.0
-    epochs: float = 9.0
-    steps: int | None = None
-    size: int | None = None
-    crop: str = RANDOM
-    min_scale: float = 0.08
-    flip: float = 0.0
-    jitter: float = 0.0
-    workers: int | None = None
-    precision: str = "auto"
-    seed: int = 0
-    save_every: int = 500
-    log_every: int = 10
-    resume: bool = False
-    wandb: str | None = None
+    labels: str = setting(MISSING, "label file made by labels/build_vocab.py", metavar="FILE")
+    images: str = setting(
+        "data/images",
+        "folder or glob of webdataset shards, or folder of images",
+        metavar="PLACE",
+    )
+    key_field: str | None = setting(
+        None,
+        "join images and labels by this field of each image's .json, for example url",
+        metavar="FIELD",
+    )
+    runs: str = setting("data/runs", "folder of runs", metavar="DIR")
+    name: str = setting("tagalign", "folder of this run, inside --runs", metavar="NAME")
+    cache: str = setting(
+        "data/cache", "folder for the index of images and the embeddings of tags", metavar="DIR"
+    )
+    model: str = setting(
+        MODEL,
+        "open_clip name, hf-hub:ORG/REPO, folder of a saved model, or groupvit:NAME",
+        metavar="NAME",
+    )
+    weights: str | None = setting(
+        WEIGHTS, "open_clip's name of the weights, or a local file", metavar="NAME"
+    )
+    quick_gelu: bool | None = setting(
+        None,
+        "activation of OpenAI's models; default where the weights are known to need it",
+    )
+    path: str = setting(
+        SURGERY,
+        "how patch tokens are read: CLIP Surgery, MaskCLIP, or CLIP's own last layer",
+        choices=MODES,
+    )
+    depth: int = setting(6, "number of last blocks that CLIP Surgery runs beside", metavar="N")
+    blocks: int = setting(2, "gated convolution blocks of the projector", metavar="N")
+    pool: str = setting(
+        PATCHES, "what is classified: the mean of the patches, or the class token", choices=POOLS
+    )
+    tag_loss: str = setting(BALANCED, "multi-tag classification loss", choices=TAG_LOSSES)
+    separate: bool = setting(False, "use one softmax for objects and another for attributes")
+    tag_weight: float = setting(1.0, "weight of the tag loss; 0 leaves it out", metavar="X")
+    text_weight: float = setting(1.0, "weight of the image-text loss; 0 leaves it out", metavar="X")
+    batch_size: int = setting(REFERENCE_BATCH, "images of a step, over all ranks", metavar="N")
+    micro_batch: int = setting(
+        256, "largest number of images that a rank puts through the model at once", metavar="N"
+    )
+    lr: float = setting(
+        1e-3,
+        f"learning rate at a batch of {REFERENCE_BATCH:,}; scaled linearly with --batch-size",
+        metavar="X",
+    )
+    weight_decay: float = setting(
+        0.05, "of matrices and convolutions; vectors and scalars have none", metavar="X"
+    )
+    clip_norm: float = setting(5.0, "largest norm of a step's gradient", metavar="X")
+    epochs: float = setting(
+        9.0,
+        "passes over the images; nine are the paper's 30,000 steps on CC3M and CC12M",
+        metavar="N",
+    )
+    steps: int | None = setting(None, "number of steps, instead of --epochs", metavar="N")
+    size: int | None = setting(
+        None, "pixels of the side of the square images; default the model's", metavar="N"
+    )
+    crop: str = setting(RANDOM, "part of the image that is used", choices=CROPS)
+    min_scale: float = setting(
+        0.08, "smallest share of the image's area that a random crop takes", metavar="X"
+    )
+    flip: float = setting(0.0, "probability of a horizontal flip", metavar="X")
+    jitter: float = setting(
+        0.0, "largest relative change of brightness, contrast and saturation", metavar="X"
+    )
+    workers: int | None = setting(
+        None,
+        "processes of each rank that load images; default one per core, at most 8",
+        metavar="N",
+    )
+    precision: str = setting(
+        "auto",
+        "of encoder and projector: auto is bf16 on a GPU and fp32 on a CPU; losses are always fp32",
+        choices=PRECISIONS,
+    )
+    seed: int = setting(0, "of the order, the augmentation and the initial weights", metavar="N")
+    save_every: int = setting(500, "steps between checkpoints", metavar="N")
+    log_every: int = setting(10, "steps between lines of metrics", metavar="N")
+    resume: bool = setting(False, "continue from the run's checkpoint")
+    wandb: str | None = setting(
+        None, "Weights & Biases project to log to as well", metavar="PROJECT"
+    )
 
     def __post_init__(self) -> None:
         try:
@@ -101,21 +144,21 @@ class Settings:
         except ValueError as error:
             raise UserError(str(error)) from error
         _one_of("--tag-loss", self.tag_loss, TAG_LOSSES)
-        _one_of("--pool", self.pool, (PATCHES, CLASS))
+        _one_of("--pool", self.pool, POOLS)
         _one_of("--precision", self.precision, PRECISIONS)
-        for flag in ("batch_size", "micro_batch", "save_every", "log_every"):
-            _at_least(flag, getattr(self, flag), 1)
-        for flag in ("blocks", "seed", "tag_weight", "text_weight", "weight_decay"):
-            _at_least(flag, getattr(self, flag), 0)
-        for flag in ("lr", "clip_norm", "epochs"):
-            if not getattr(self, flag) > 0:
-                raise UserError(f"{_flag(flag)} is above 0, not {getattr(self, flag)}")
-        for flag, least in (("steps", 1), ("workers", 0), ("size", 1)):
-            if getattr(self, flag) is not None:
-                _at_least(flag, getattr(self, flag), least)
+        for name in ("batch_size", "micro_batch", "save_every", "log_every"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("blocks", "seed", "tag_weight", "text_weight", "weight_decay"):
+            _at_least(name, getattr(self, name), 0)
+        for name in ("lr", "clip_norm", "epochs"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{_flag(name)} is above 0, not {getattr(self, name)}")
+        for name, least in (("steps", 1), ("workers", 0), ("size", 1)):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), least)
         if self.tag_weight == self.text_weight == 0:
             raise UserError("with --tag-weight 0 and --text-weight 0 there is nothing to learn")
-        if self.separate and self.tag_loss == "groupvit":
+        if self.separate and self.tag_loss == GROUPVIT:
             raise UserError("--separate is for losses over the whole vocabulary, not for groupvit")
         if not self.name or "/" in self.name:
             raise UserError(f"--name is the name of a folder, not '{self.name}'")
@@ -126,7 +169,7 @@ class Settings:
 
     @property
     def kernel(self) -> int:
-        """Side of the projector's convolutions: a class token has no neighbours."""
+        """Side of the projector's convolutions: 1 for a class token, which has no neighbours."""
         return 1 if self.pool == CLASS else 3
 
     @property
@@ -147,8 +190,8 @@ class Settings:
         return asdict(self)
 
     def fixed(self) -> dict[str, Any]:
-        """The settings that a run keeps from its first step to its last."""
-        return {key: value for key, value in asdict(self).items() if key not in LOOSE}
+        """The settings that must be the same when a run is resumed."""
+        return {key: value for key, value in asdict(self).items() if key not in MAY_CHANGE}
 
 
 def _flag(name: str) -> str:

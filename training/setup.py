@@ -1,4 +1,4 @@
-"""All that stands before the first step: images found and joined, models loaded, numbers checked."""
+"""Loads data and models, and validates them, before the first step."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
+from common.storage import Folder
 from labels.reader import Labels
 from labels.vocabulary import ATTRIBUTE
-from parsing.errors import UserError
-from parsing.storage import Folder
 from training.clip import tag_embeddings
 from training.data import Join, LabelledImages, Order, cached_join
 from training.distributed import rank, world_size
@@ -27,18 +27,18 @@ BETAS, EPSILON = (0.9, 0.999), 1e-6  # the paper's release
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run works with.
+    """The models and the data of a run.
 
     Attributes:
-        encoder: frozen.
-        model: what learns.
-        tags: embeddings of the vocabulary, shape (T, D), on the device.
-        group_of: the softmax of each tag, shape (T,), on the CPU; None where there is one.
+        encoder: the frozen model.
+        model: the trained modules.
+        tags: embeddings of the T tags, float32 of shape (T, D), on the device.
+        group_of: the softmax of each tag, int64 of shape (T,), on the CPU; None for a single softmax.
         data: labelled images.
-        order: the stream of them.
-        batch_size: images of a step on all ranks together, no more than there are.
+        order: in which they are read.
+        batch_size: images of a step over all ranks, at most the number of labelled images.
         steps: of the whole run.
-        origin: what a checkpoint must agree with.
+        origin: what a checkpoint must match to be resumed.
     """
 
     encoder: Encoder
@@ -57,7 +57,7 @@ class Setup:
 
 
 def prepare(settings: Settings, device: torch.device) -> Setup:
-    """Finds and loads everything; caches what is slow, for the other ranks and the next run.
+    """Loads and validates everything; caches slow results for the other ranks and the next run.
 
     Raises:
         UserError: bad input of any kind.
@@ -86,7 +86,7 @@ def prepare(settings: Settings, device: torch.device) -> Setup:
     augmentation = settings.augmentation(size)
     data = LabelledImages(index, files, joined, labels, augmentation, tokenizer, settings.seed)
     if tokenizer is not None:
-        labels.captions([0])  # makes their file now, and not in every worker
+        labels.captions([0])  # writes their sidecar now, and not in every worker
     shards = index.with_format("numpy")["file"][:][joined.images] if files.are_shards else None
     origin = Origin(
         encoder.name,
@@ -109,9 +109,14 @@ def prepare(settings: Settings, device: torch.device) -> Setup:
 
 
 def make_optimiser(model: nn.Module, settings: Settings, batch_size: int) -> torch.optim.AdamW:
-    """AdamW with a constant rate, 1e-3 at a batch of 4,096 and linear in it.
+    """AdamW with a constant learning rate of `lr * batch_size / REFERENCE_BATCH`.
 
     Matrices and convolutions have weight decay; biases, norms, gates and temperatures have none.
+
+    Args:
+        model: the trained modules.
+        settings: `lr` and `weight_decay`.
+        batch_size: images of a step over all ranks.
     """
     matrices = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
@@ -148,7 +153,7 @@ def _find(settings: Settings, labels: Labels):
     tagged = labels.indptr[joined.labels + 1] > labels.indptr[joined.labels]
     if not tagged.any():
         raise UserError(f"none of these images has a tag: was {settings.labels} made for them?")
-    if not settings.text_weight:  # there is nothing to learn from the others
+    if not settings.text_weight:  # images without a tag have no loss
         joined = Join(joined.images[tagged], joined.labels[tagged])
     return index, files, joined
 
@@ -162,8 +167,8 @@ def _batch_size(settings: Settings, images: int) -> int:
     size = min(settings.batch_size, images // world * world)
     if size < settings.batch_size:
         say(
-            f"a batch of {size:,} instead of {settings.batch_size:,}, as there are no more images, "
-            "and a learning rate that is smaller to match"
+            f"a batch of {size:,} instead of {settings.batch_size:,}, as there are no more images; "
+            "the learning rate is scaled down with it"
         )
     return size
 
@@ -172,11 +177,11 @@ def _frequencies(settings: Settings, labels: Labels) -> Tensor:
     frequencies = labels.frequencies()
     if settings.tag_loss not in (BALANCED, WEIGHTED):
         return torch.ones_like(frequencies)
-    never = (frequencies <= 0).nonzero().flatten()
-    if len(never):
+    unused = (frequencies <= 0).nonzero().flatten()
+    if len(unused):
         raise UserError(
-            f"{len(never):,} tags of {settings.labels} have a frequency of 0, for example "
-            f"'{labels.vocabulary.tags[int(never[0])]}', which --tag-loss {settings.tag_loss} "
+            f"{len(unused):,} tags of {settings.labels} have a frequency of 0, for example "
+            f"'{labels.vocabulary.tags[int(unused[0])]}', which --tag-loss {settings.tag_loss} "
             "cannot use"
         )
     return frequencies

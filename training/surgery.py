@@ -1,13 +1,16 @@
-"""Patch tokens from a frozen ViT: CLIP Surgery (arXiv 2304.05653), MaskCLIP, or the ViT as it is.
+"""Patch tokens from a frozen ViT: CLIP Surgery (arXiv 2304.05653), MaskCLIP, or the unchanged ViT.
 
-CLIP Surgery keeps the path x through the blocks as trained. Where it begins, a second path z
-starts as a copy of x, and in each further block
+CLIP Surgery keeps the path x through the blocks as it was trained. At one of the last blocks a second
+path z starts as a copy of x, and in this and each later block
 
     v  = values of LN1(x)                        the block's normalised *original* input
     z += out_proj(softmax(v v^T / sqrt(d)) v)    per head of width d; no feed-forward
     x  = block(x)
 
 Patch tokens come from z, the class token from x.
+
+Shapes: B images, H x W pixels, N = 1 + h * w tokens of the class and of a grid of h x w patches,
+C channels, D joint width, A attention heads of width d = C / A.
 """
 
 from __future__ import annotations
@@ -30,9 +33,12 @@ class ImagePath:
 
     Attributes:
         mode: `surgery`; `maskclip` (arXiv 2112.01071: the last block with values in place of
-            attention); `none`, the tokens as CLIP was trained to make them.
-        depth: how many of the last blocks the second path of CLIP Surgery runs beside; 6 in the
-            paper. A ViT with fewer blocks takes them all.
+            attention); `none`, the tokens of the unchanged ViT.
+        depth: number of last blocks that have the second path of CLIP Surgery; 6 in the paper. A ViT
+            with fewer blocks has it in all of them.
+
+    Raises:
+        ValueError: an unknown mode, or a depth below 1.
     """
 
     mode: str = SURGERY
@@ -46,11 +52,11 @@ class ImagePath:
 
 
 class Tokens(NamedTuple):
-    """What the ViT says of a batch of B images, before its final LayerNorm and projection.
+    """The tokens of B images, before the ViT's final LayerNorm and projection.
 
     Attributes:
-        patches: shape (B, h * w, C), row by row.
-        class_token: shape (B, C), from the original path whatever the mode; None if not asked for.
+        patches: shape (B, h * w, C), in row-major order.
+        class_token: shape (B, C), from the original path in every mode; None if not asked for.
         grid: (h, w), in patches.
     """
 
@@ -69,15 +75,15 @@ def image_tokens(
 
     Args:
         visual: open_clip's ViT.
-        images: normalised, shape (B, 3, H, W); H and W are multiples of the patch size, and
-            position embeddings are interpolated where they are not those of the training.
+        images: normalised, shape (B, 3, H, W); H and W are multiples of the patch size. Position
+            embeddings are interpolated if the grid is not that of training.
         path: the mode and its depth.
-        class_token: without it the last block is not run along the original path.
+        class_token: compute it; False leaves out the last block of the original path.
 
     Raises:
         ValueError: a side that is not a multiple of the patch size.
     """
-    x, grid = embed_patches(visual, images)
+    x, grid = embed_patches(visual, images)  # (B, N, C)
     blocks = visual.transformer.resblocks
     if path.mode == NONE:
         for block in blocks:
@@ -88,7 +94,7 @@ def image_tokens(
         for block in blocks[:-1]:
             x = block(x)
         last = blocks[-1]
-        patches = x[:, 1:]
+        patches = x[:, 1:]  # (B, h * w, C)
         patches = patches + last.ls_1(last.attn.out_proj(_values(last, patches)))
         patches = patches + last.ls_2(last.mlp(last.ln_2(patches)))
         return Tokens(patches, last(x)[:, 0] if class_token else None, grid)
@@ -96,7 +102,7 @@ def image_tokens(
     start = max(len(blocks) - path.depth, 0)
     for block in blocks[:start]:
         x = block(x)
-    z = x
+    z = x  # (B, N, C)
     for i, block in enumerate(blocks[start:], start=start + 1):
         z = z + block.ls_1(value_attention(block, x))
         if i < len(blocks) or class_token:
@@ -114,42 +120,53 @@ def value_attention(block: nn.Module, x: Tensor) -> Tensor:
     Returns:
         shape (B, N, C).
     """
-    v = _values(block, x).unflatten(-1, (block.attn.num_heads, -1)).transpose(1, 2)
-    mixed = F.scaled_dot_product_attention(v, v, v)
+    v = _values(block, x).unflatten(-1, (block.attn.num_heads, -1)).transpose(1, 2)  # (B, A, N, d)
+    mixed = F.scaled_dot_product_attention(v, v, v)  # (B, A, N, d)
     return block.attn.out_proj(mixed.transpose(1, 2).flatten(-2))
 
 
 def plain_features(visual: VisionTransformer, tokens: Tensor) -> Tensor:
-    """CLIP's own final LayerNorm and projection: tokens (..., C) to its joint space (..., D)."""
+    """CLIP's own final LayerNorm and projection: tokens of shape (..., C) to features (..., D)."""
     return visual.ln_post(tokens) @ visual.proj
 
 
 def embed_patches(visual: VisionTransformer, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """The ViT's stem: tokens of shape (B, 1 + h * w, C), the class token first, and the grid."""
+    """The ViT's stem.
+
+    Args:
+        visual: open_clip's ViT.
+        images: normalised, shape (B, 3, H, W).
+
+    Returns:
+        tokens of shape (B, N, C), the class token first, and the grid (h, w).
+
+    Raises:
+        ValueError: H or W is not a multiple of the patch size.
+    """
     height, width = images.shape[-2:]
     side = visual.patch_size[0]
     if height % side or width % side:
         raise ValueError(f"an image of {height} x {width} pixels is not whole patches of {side}")
-    x = visual.conv1(images)
+    x = visual.conv1(images)  # (B, C, h, w)
     grid = (x.shape[2], x.shape[3])
-    x = x.flatten(2).transpose(1, 2)
-    first = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
-    x = torch.cat([first, x], dim=1)
+    x = x.flatten(2).transpose(1, 2)  # (B, h * w, C)
+    first = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)  # (B, 1, C)
+    x = torch.cat([first, x], dim=1)  # (B, N, C)
     return visual.ln_pre(x + position_embeddings(visual, grid).to(x.dtype)), grid
 
 
 def position_embeddings(visual: VisionTransformer, grid: tuple[int, int]) -> Tensor:
-    """Position embeddings for a grid of h x w patches, bicubic where it is not that of training.
+    """Position embeddings for a grid of h x w patches, resized if it is not the grid of training.
 
     Returns:
-        shape (1 + h * w, C), the class token's first.
+        shape (N, C), the class token's first.
     """
     positions = visual.positional_embedding
     if grid == tuple(visual.grid_size):
         return positions
-    trained = positions[1:].T.reshape(1, -1, *visual.grid_size)
-    # antialias matters only where the grid shrinks, and is what open_clip does with a checkpoint
-    resized = F.interpolate(
+    trained = positions[1:].T.reshape(1, -1, *visual.grid_size)  # (1, C, trained h, trained w)
+    # Bicubic and antialiased, as open_clip resizes the embeddings of a checkpoint.
+    resized = F.interpolate(  # (1, C, h, w)
         trained.float(), size=grid, mode="bicubic", align_corners=False, antialias=True
     )
     return torch.cat([positions[:1], resized[0].flatten(1).T.to(positions.dtype)])

@@ -1,10 +1,13 @@
-"""The training loop: Eq. 6 over labelled images, on one process or on as many as `torchrun` starts.
+"""The training loop: Eq. 6 over labelled images, in one process or in those that `torchrun` starts.
 
-A batch that does not fit into memory is put through the model in micro-batches, with the gradient of
-the whole: features come first, without a graph; then the loss over all of them and its gradient by
-each feature; then each micro-batch once more, with a graph, to take its features' gradients on to the
-projector (GradCache, arXiv 2101.06983). So the contrastive loss has the negatives of the whole
-batch, and how it is cut up changes nothing but speed.
+A batch that does not fit into memory is cut into micro-batches and still has the gradient of the whole
+batch (GradCache, arXiv 2101.06983): first all features are computed without a graph, then the loss over
+all of them and its gradient by the features, then each micro-batch's features again, with a graph, to
+backpropagate these gradients. The contrastive loss has the negatives of the whole batch, and the size of
+micro-batches changes only the speed.
+
+Shapes: B images of this rank's batch, b images of a micro-batch, N patches, C channels of the encoder,
+D joint width, T tags, G softmaxes.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from parsing.errors import UserError
-from parsing.storage import Folder
+from common.errors import UserError
+from common.storage import Folder
+from training.chunked_losses import Positives
 from training.data import Batch, MicroBatches, make_loader
 from training.distributed import (
     first_rank_first,
@@ -44,18 +48,17 @@ from training.runs import (
 )
 from training.settings import Settings
 from training.setup import make_optimiser, prepare, say
-from training.tag_scores import Positives
 
-MAX_SKIPPED = 0.05  # of the images looked at
-ENOUGH_TRIED = 1_000  # or the whole data set, before that share means anything
+MAX_SKIPPED = 0.05  # share of images that cannot be decoded
+MIN_TRIED = 1_000  # images, or the whole data set, before that share is checked
 WORK = ("encoder", "projector", "loss", "backward", "optimiser")  # the rest of a step is overhead
 
 
 def train(settings: Settings) -> Folder:
-    """Trains, or goes on training, and leaves the run's folder behind.
+    """Trains a run from its beginning or from its checkpoint.
 
     Returns:
-        the folder, see `training/runs.py`.
+        the run's folder, see `training/runs.py`.
 
     Raises:
         UserError: bad input, a full disk, or a signal to stop, after which the run can be resumed.
@@ -72,7 +75,7 @@ class Trainer:
     Attributes:
         setup: models, tags, data.
         folder: the run's.
-        step: steps made so far.
+        step: number of steps made.
         watch: seconds by phase: `waiting` (for images), those of `WORK`, and `saving`.
 
     Raises:
@@ -88,7 +91,7 @@ class Trainer:
             self.setup = prepare(settings, device)
             self.model = self.setup.model
             self.optimiser = make_optimiser(self.model, settings, self.setup.batch_size)
-            torch.manual_seed(settings.seed + 1 + rank())  # noise is not the same on each rank
+            torch.manual_seed(settings.seed + 1 + rank())  # each rank has its own noise
             self._resume()
         self.head = self.model.head
         if world_size() > 1:
@@ -127,10 +130,10 @@ class Trainer:
         say(f"going on after step {self.step:,}")
 
     def fit(self) -> None:
-        """Trains from the present step to the last.
+        """Trains from the current step to the last.
 
         Raises:
-            UserError: too many images cannot be decoded, the loss is no longer a number, a figure or
+            UserError: too many images cannot be decoded, the loss is not finite, metrics or a
                 checkpoint cannot be written, or the process was asked to stop.
         """
         settings = self.settings
@@ -179,32 +182,33 @@ class Trainer:
         return dict(zip(names, terms, strict=True)) | {"gradient_norm": norm}
 
     def _backward_in_parts(self, parts: list[Batch], denominators: Tensor) -> Terms:
-        """The step's gradient without the graph of more than one micro-batch at a time."""
-        encoded, before, features = [], [], []
+        """Computes the step's gradient with the graph of one micro-batch at a time."""
+        encoded, random_states, features = [], [], []
         for part in parts:
             encoded.append(self._encode(part))
-            before.append(random_state(self.device))
+            random_states.append(random_state(self.device))
             with torch.no_grad():
-                features.append(self._features(encoded[-1][0]))
-        whole = torch.cat(features).requires_grad_()
-        texts = torch.cat([texts for _, texts in encoded])
-        terms = self._loss(whole, parts, denominators, texts)
+                features.append(self._features(encoded[-1][0]))  # (b, D)
+        batch_features = torch.cat(features).requires_grad_()  # (B, D)
+        texts = torch.cat([texts for _, texts in encoded])  # (B, D)
+        terms = self._loss(batch_features, parts, denominators, texts)
         with self.watch.phase("backward"):
             terms.total.backward()
+        gradients = batch_features.grad.split([len(f) for f in features])  # (b, D) each
         for number, (frozen, _) in enumerate(encoded):
-            set_random_state(before[number], self.device)  # the same noise as the first time
+            set_random_state(random_states[number], self.device)  # the same noise as the first time
             is_last = number + 1 == len(parts)
-            alone = self.head is self.model.head
-            with contextlib.nullcontext() if is_last or alone else self.head.no_sync():
-                again = self._features(frozen)
+            is_single = self.head is self.model.head  # without DDP there is nothing to synchronise
+            with contextlib.nullcontext() if is_last or is_single else self.head.no_sync():
+                again = self._features(frozen)  # (b, D)
                 with self.watch.phase("backward"):
-                    again.backward(whole.grad.split([len(f) for f in features])[number])
+                    again.backward(gradients[number])
         return terms
 
     def _features(self, frozen: Frozen) -> Tensor:
-        """The image features, average-pooled, float32 of shape (b, D)."""
+        """The average-pooled image features, float32 of shape (b, D)."""
         with self.watch.phase("projector"), self._autocast():
-            return self.head(*frozen).float().mean(dim=1)
+            return self.head(*frozen).float().mean(dim=1)  # of (b, N, D)
 
     def _loss(
         self, features: Tensor, parts: list[Batch], denominators: Tensor, texts: Tensor
@@ -214,30 +218,30 @@ class Trainer:
             return self.model.objective(features, self.setup.tags, positives, denominators, texts)
 
     def _share_temperatures(self) -> None:
-        """The mean over ranks of what DDP does not see."""
+        """Averages the temperatures' gradients over ranks, as they are not part of DDP's module."""
         gradients = [p.grad for p in self.model.objective.parameters()]
         mean = sum_over_ranks(torch.stack(gradients)) / world_size()
         for gradient, value in zip(gradients, mean, strict=True):
             gradient.copy_(value)
 
     def _count(self, parts: list[Batch]) -> Tensor:
-        """The denominators of Eq. 2 on all ranks; sums up what was skipped, and who asks to stop.
+        """The denominators of Eq. 2, float of shape (G,); also counts skipped images and stop signals.
 
-        DDP takes the mean of the ranks' gradients, so each rank divides by its part of the images.
+        They are the counts over all ranks divided by the number of ranks, as DDP averages gradients.
         """
         problem = next((batch.problem for batch in parts if batch.problem), "")
         if problem:
             raise UserError(problem)
-        tagged = sum(
+        tagged = sum(  # (G,)
             images_with_tags(batch.positives, self.setup.group_of, self.setup.num_groups)
             for batch in parts
         )
         others = [sum(b.tried for b in parts), sum(b.skipped for b in parts), self._stop]
-        counts = sum_over_ranks(torch.cat([tagged, torch.tensor(others)]))
+        counts = sum_over_ranks(torch.cat([tagged, torch.tensor(others)]))  # (G + 3,)
         self._stop = max(self._stop, int(counts[-1] > 0))
         self._totals += counts[-3:-1]
         tried, skipped = self._totals.tolist()
-        if tried >= min(ENOUGH_TRIED, len(self.setup.data)) and skipped > MAX_SKIPPED * tried:
+        if tried >= min(MIN_TRIED, len(self.setup.data)) and skipped > MAX_SKIPPED * tried:
             raise UserError(
                 f"{skipped:,} of {tried:,} images could not be decoded, which is more than "
                 f"{MAX_SKIPPED:.0%}: look at the files at {self.settings.images}"
@@ -245,9 +249,10 @@ class Trainer:
         return counts[:-3].to(self.device) / world_size()
 
     def _encode(self, batch: Batch) -> tuple[Frozen, Tensor]:
+        """The head's input, (b, N, C), and the captions' embeddings, (b, D), or (b, 0) without."""
         with self.watch.phase("encoder"), self._autocast():
             encoder = self.setup.encoder
-            pixels = batch.pixels.to(self.device, non_blocking=True)
+            pixels = batch.pixels.to(self.device, non_blocking=True)  # (b, size, size, 3)
             frozen = frozen_tokens(
                 encoder, normalise(pixels, encoder.mean, encoder.std), self.settings
             )
@@ -285,7 +290,7 @@ class Trainer:
             log.write(self.step, values, self.setup.steps)
 
     def _mean(self, figures: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The losses' means over ranks; the gradient is the same on all of them."""
+        """The means over ranks; the gradient norm is the same on all of them."""
         return {
             name: sum_over_ranks(value.detach().clone()) / world_size()
             for name, value in figures.items()
@@ -310,21 +315,21 @@ class Trainer:
 
     @contextlib.contextmanager
     def _signals(self):
-        """SIGTERM and Ctrl-C end the run after the present step, with a checkpoint."""
+        """SIGTERM and Ctrl-C end the run after the current step, with a checkpoint."""
 
-        def ask(number: int, frame: Any) -> None:
+        def stop(number: int, frame: Any) -> None:
             self._stop = 1
 
-        before = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
+        earlier = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in earlier.items():
                 signal.signal(number, handler)
 
 
 class Stopped(UserError):
-    """The run was asked to stop, and saved a checkpoint first."""
+    """The run was asked to stop and has saved a checkpoint."""
 
     def __init__(self, step: int, folder: str):
         super().__init__(

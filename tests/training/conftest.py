@@ -1,4 +1,4 @@
-"""What the trainer's tests work on: a random, tiny CLIP in local files, and 32 small images."""
+"""Fixtures of the trainer's tests: a random, tiny CLIP in local files, and 32 small images."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from parsing.errors import UserError
-from parsing.storage import Folder
+from common.errors import UserError
+from common.storage import Folder
 from training import clip as clip_module
 from training.clip import load_clip, tag_embeddings
 

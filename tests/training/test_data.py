@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from common.errors import UserError
+from common.storage import Folder
 from labels.label_file import LABELS, LabelWriter
 from labels.reader import Labels
 from labels.vocabulary import OBJECT, Vocabulary
-from parsing.errors import UserError
-from parsing.storage import Folder
 from training import data as data_module
 from training.augment import Augmentation, middle, random_box, resize
 from training.data import LabelledImages, MicroBatches, Order, cached_join, join, make_loader
@@ -308,8 +308,8 @@ def test_images_of_every_mode_become_rgb(mode):
 
 
 def test_random_boxes_cover_the_allowed_areas_and_ratios():
-    draw = random.Random(0)
-    boxes = [random_box(640, 480, 0.25, draw) for _ in range(2000)]
+    rng = random.Random(0)
+    boxes = [random_box(640, 480, 0.25, rng) for _ in range(2000)]
     areas = [w * h / (640 * 480) for _, _, w, h in boxes]
     ratios = [w / h for _, _, w, h in boxes]
     assert 0.24 < min(areas) < 0.27

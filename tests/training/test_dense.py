@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from parsing.errors import UserError
+from common.errors import UserError
 from training.dense import BASELINES, load_dense
 from training.model import normalise
 from training.surgery import ImagePath, image_tokens, plain_features

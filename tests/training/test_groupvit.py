@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import CLIPTokenizerFast, GroupViTConfig, GroupViTModel
 
-from parsing.errors import UserError
+from common.errors import UserError
 from training.dense import load_dense
 from training.groupvit import load_groupvit
 from training.trainer import train

@@ -11,7 +11,8 @@ import torch.multiprocessing as mp
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from training import tag_scores
+from training import chunked_losses
+from training.chunked_losses import Positives
 from training.distributed import process_group, sum_over_ranks, world_size
 from training.losses import (
     GROUPVIT,
@@ -21,7 +22,6 @@ from training.losses import (
     TagLoss,
     Temperature,
 )
-from training.tag_scores import Positives
 
 KINDS = [kind for kind in TAG_LOSSES if kind != GROUPVIT]
 B, T, D = 7, 13, 5
@@ -84,7 +84,7 @@ def reference(kind, v, t, f, y, log_scale) -> torch.Tensor:
 def test_each_tag_loss_equals_its_formula_with_its_gradients(
     kind, batch, rows_at_once, monkeypatch
 ):
-    monkeypatch.setitem(tag_scores.CHUNK_BYTES, "cpu", rows_at_once * T * 8)
+    monkeypatch.setitem(chunked_losses.CHUNK_BYTES, "cpu", rows_at_once * T * 8)
     v, t, f, positives = batch
     loss = TagLoss(kind, f).double()
     ours = loss(v, t, positives)
@@ -100,7 +100,7 @@ def test_each_tag_loss_equals_its_formula_with_its_gradients(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_gradients_written_in_forward_pass_gradcheck(kind, batch, monkeypatch):
-    monkeypatch.setitem(tag_scores.CHUNK_BYTES, "cpu", 2 * T * 8)
+    monkeypatch.setitem(chunked_losses.CHUNK_BYTES, "cpu", 2 * T * 8)
     v, t, f, positives = batch
     loss = TagLoss(kind, f).double()
 
@@ -162,22 +162,33 @@ def test_separate_softmaxes_are_the_mean_of_two_losses_over_their_own_tags(kind,
     torch.testing.assert_close(ours, expected / 2, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, GROUPVIT])
+def with_untagged(v, positives, count: int):
+    """The batch with `count` more images that have no tag."""
+    more = torch.full((count, D), 1e3, dtype=torch.float64)
+    crow = torch.cat([positives.crow, positives.crow[-1:].expand(count)])
+    return torch.cat([v, more]), Positives(crow, positives.cols)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_images_without_a_tag_do_not_count(kind, batch):
     v, t, f, positives = batch
     loss = make_loss(kind, f)
-    if kind == GROUPVIT:  # there such an image is still a negative of the others' tags
-        v = v[torch.tensor([0, 1, 3, 4, 5])]
-        crow = positives.crow[torch.tensor([0, 1, 3, 4, 5, 6])]
-        positives = Positives(crow, positives.cols)
-    with_more = Positives(
-        torch.cat([positives.crow, positives.crow[-1:].expand(2)]), positives.cols
+    more, with_more = with_untagged(v, positives, 2)
+    torch.testing.assert_close(loss(more, t, with_more), loss(v, t, positives))
+
+
+def test_images_without_a_tag_are_only_negatives_of_tags_in_groupvits_loss(batch):
+    v, t, f, positives = batch
+    loss = make_loss(GROUPVIT, f)
+    more, with_more = with_untagged(v, positives, 2)
+    assert loss.images(with_more).tolist() == [5]
+    to_tags, to_images = groupvit_terms(v, t, positives)
+    same_to_tags, larger_to_images = groupvit_terms(more, t, with_more)
+    assert same_to_tags == to_tags
+    assert larger_to_images > to_images
+    torch.testing.assert_close(
+        loss(more, t, with_more), to_tags + larger_to_images, rtol=1e-6, atol=1e-9
     )
-    more = torch.cat([v, torch.full((2, D), 1e3, dtype=torch.float64)])
-    if kind == GROUPVIT:
-        assert loss.images(with_more).tolist() == loss.images(positives).tolist()
-    else:
-        torch.testing.assert_close(loss(more, t, with_more), loss(v, t, positives))
 
 
 @pytest.mark.parametrize("kind", [*KINDS, GROUPVIT])
@@ -225,7 +236,7 @@ class LargestTensor(TorchDispatchMode):
 def test_nothing_of_size_images_by_tags_is_ever_made(kind, monkeypatch):
     images, tags = 64, 4_000
     v, t, f, positives = make_batch(1, images, tags, empty=())
-    monkeypatch.setitem(tag_scores.CHUNK_BYTES, "cpu", 4 * tags * 8)
+    monkeypatch.setitem(chunked_losses.CHUNK_BYTES, "cpu", 4 * tags * 8)
     loss = make_loss(kind, f)
     with LargestTensor() as largest:
         loss(v, t, positives).backward()
@@ -243,22 +254,27 @@ def test_image_text_loss_is_eq_5_with_its_gradients(batch):
     assert torch.autograd.gradcheck(loss, (v, texts))
 
 
-def test_multi_label_contrastive_loss_is_groupvits_formula_with_its_gradients(batch):
-    v, t, _, positives = batch
-    loss = MultiLabelContrastiveLoss().double()
+def groupvit_terms(v, t, positives) -> tuple[torch.Tensor, torch.Tensor]:
+    """L(I->T) and L(T->I) of the module's docstring, by loops."""
     unit = F.normalize(v, dim=-1)
-    own = [positives.cols[positives.crow[i] : positives.crow[i + 1]] for i in range(B)]
+    own = [positives.cols[positives.crow[i] : positives.crow[i + 1]] for i in range(len(v))]
     to_tags, to_images, count = 0.0, 0.0, 0
-    for i in range(B):
+    for i in range(len(v)):
         if not len(own[i]):
             continue
         count += 1
         every = sum((unit[i] @ t[m] / 0.07).exp() for tags in own for m in tags)
         to_tags -= (sum((unit[i] @ t[m] / 0.07).exp() for m in own[i]) / every).log()
         for m in own[i]:
-            all_images = sum((unit[j] @ t[m] / 0.07).exp() for j in range(B))
+            all_images = sum((unit[j] @ t[m] / 0.07).exp() for j in range(len(v)))
             to_images -= ((unit[i] @ t[m] / 0.07).exp() / all_images).log() / len(own[i])
-    expected = (to_tags + to_images) / count
+    return to_tags / count, to_images / count
+
+
+def test_multi_label_contrastive_loss_is_groupvits_formula_with_its_gradients(batch):
+    v, t, _, positives = batch
+    loss = MultiLabelContrastiveLoss().double()
+    expected = sum(groupvit_terms(v, t, positives))
     torch.testing.assert_close(loss(v, t, positives), expected, rtol=1e-6, atol=1e-9)
     assert torch.autograd.gradcheck(lambda v: loss(v, t, positives), v)
 

@@ -7,9 +7,11 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 
+from training.settings import Settings
 from training.train import main, parse
 
 
@@ -99,13 +101,24 @@ def test_more_ranks_than_shards_is_one_sentence(short, root, tmp_path, make_shar
     assert "Traceback" not in done.stderr.partition("ChildFailedError")[0].partition("E1")[0]
 
 
-def test_the_defaults_are_the_papers():
-    settings = parse(["--labels", "x.parquet"])
-    assert (settings.model, settings.weights) == ("ViT-B-16", "openai")
-    assert (settings.path, settings.depth, settings.blocks) == ("surgery", 6, 2)
-    assert (settings.tag_loss, settings.separate) == ("balanced", False)
-    assert (settings.batch_size, settings.lr, settings.weight_decay) == (4096, 1e-3, 0.05)
-    assert settings.clip_norm == 5.0
+def test_every_setting_is_a_flag_and_its_help_says_the_default(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")  # argparse would break lines within names
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for field in fields(Settings):
+        assert f"--{field.name.replace('_', '-')}" in text
+    for part in ("default ViT-B-16", "default 0.001", "default balanced", "default 4096"):
+        assert part in text
+    assert parse(["--labels", "x.parquet"]) == Settings("x.parquet")
+
+
+def test_flags_become_settings_of_their_types():
+    line = "--labels x --lr 0.5 --steps 3 --size 48 --separate --no-quick-gelu --crop center"
+    expected = Settings(
+        "x", lr=0.5, steps=3, size=48, separate=True, quick_gelu=False, crop="center"
+    )
+    assert parse(line.split()) == expected
 
 
 @pytest.mark.parametrize(

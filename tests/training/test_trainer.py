@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from parsing.errors import UserError
+from common.errors import UserError
 from training import trainer
 from training.clip import _fingerprint
 from training.losses import TAG_LOSSES

@@ -25,7 +25,7 @@ def run(settings: RunSettings, choose_parser: Callable[[], ParserConfig]) -> Run
         UserError: something the user can mend; every committed shard stays.
     """
     began = time.time()
-    settings.source.files()  # a missing input is told before a cluster is started
+    settings.source.check()  # a missing or unreadable input is told before a cluster is started
     with cluster.connected(settings.address):
         config = choose_parser()
         config.check()

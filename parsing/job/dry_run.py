@@ -54,7 +54,7 @@ def _captions(source: Source, selection: Selection) -> tuple[list[str], int, int
     """The first `COUNTED` captions to parse, how many there are, and all unique captions."""
     head: list[str] = []
     total = unique = 0
-    for rows, _, fresh in unique_captions(source.rows(), selection.limit, selection.sample):
+    for rows, _, fresh in unique_captions(source.checked_rows(), selection.limit, selection.sample):
         for row in itertools.compress(rows, fresh.tolist()):
             unique += 1
             if screen(row.caption, row.problem) is None:

@@ -5,26 +5,31 @@
     index/part-000000.parquet ...      schema `INDEX`, one row per image, in the input's order
 
 Memory is bounded by the set of hashes of the captions seen so far, 24 bytes each (288 MB for
-CC12M), plus a batch of rows. Ids are given in the order of first appearance, so the same input
-always makes the same shards.
+CC12M), plus a batch of rows; and as much again for keys that are no URLs, where there is more than
+one file. Ids are given in the order of first appearance, so the same input always makes the same
+shards.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import xxhash
+import pyarrow.parquet as pq
 
 from common.errors import UserError
 from common.flags import setting
 from common.storage import Folder
-from parsing.source.readers import Row, Source
+from parsing.source.keys import rows_with_clear_keys
+from parsing.source.readers import Source
+from parsing.source.seen import SeenCaptions, hash_captions
+from parsing.source.values import Row
 
 CAPTIONS = pa.schema(
     [
@@ -84,88 +89,55 @@ class Counts:
     shards: int
 
 
-class SeenCaptions:
-    """Caption hash to caption id, in sorted runs of numpy arrays.
-
-    A batch is looked up and added in a few vectorised steps. Runs are merged so that each is at
-    least twice the size of the next: every hash is copied O(log n) times. Two captions are taken
-    for one only where all 128 bits of their hashes agree.
-    """
-
-    def __init__(self) -> None:
-        self._runs: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-
-    def find(self, hashes: np.ndarray) -> np.ndarray:
-        """Ids of the captions with these hashes, -1 for those not seen.
-
-        Args:
-            hashes: uint64 of shape (n, 2).
-
-        Returns:
-            int64 of shape (n,).
-        """
-        ids = np.full(len(hashes), -1, dtype=np.int64)
-        for high, low, run_ids in self._runs:
-            at = np.searchsorted(high, hashes[:, 0])
-            at[at == len(high)] = 0
-            hit = (high[at] == hashes[:, 0]) & (low[at] == hashes[:, 1])
-            ids[hit] = run_ids[at[hit]]
-        return ids
-
-    def add(self, hashes: np.ndarray, ids: np.ndarray) -> None:
-        """Remembers new hashes (uint64, shape (n, 2)) with their ids (int64, shape (n,))."""
-        if not len(ids):
-            return
-        self._runs.append(_sorted_run(hashes[:, 0], hashes[:, 1], ids))
-        while len(self._runs) > 1 and len(self._runs[-2][0]) < 2 * len(self._runs[-1][0]):
-            newer, older = self._runs.pop(), self._runs.pop()
-            merged = [np.concatenate(pair) for pair in zip(older, newer, strict=True)]
-            self._runs.append(_sorted_run(*merged))
-
-
-def _sorted_run(high: np.ndarray, low: np.ndarray, ids: np.ndarray):
-    order = np.argsort(high, kind="stable")  # radix-like on the two sorted halves of a merge
-    return high[order], low[order], ids[order]
-
-
-def hash_captions(captions: list[str]) -> np.ndarray:
-    """128-bit xxh3 of each caption as uint64 of shape (n, 2); the same on every machine."""
-    digests = b"".join(xxhash.xxh3_128_digest(text.encode()) for text in captions)
-    return np.frombuffer(digests, dtype=">u8").astype(np.uint64).reshape(-1, 2)
-
-
 def write_caption_shards(
     folder: Folder,
     source: Source,
     selection: Selection,
     watch: Callable[[int], None] = lambda images: None,
+    tell: Callable[[str], None] = lambda note: print(f"note: {note}", file=sys.stderr),
 ) -> Counts:
     """Makes the caption shards and the index of a run; where they are made already, counts them.
 
     An interrupted pass begins anew and writes the same files again; what it left goes first,
-    because it may have cut the captions differently.
+    because it may have cut the captions differently. So does a pass of which files are missing or
+    cut off.
 
     Args:
         folder: the run's folder.
         watch: called with the number of images so far after every batch; may raise to stop.
+        tell: called with one sentence for the user, once for each kind of note.
 
     Raises:
         UserError: the folder holds the captions of another input; the input cannot be read, or
-            holds no caption.
+            holds no caption; or two files call different images by the same name.
     """
     captions, index = folder.sub("captions"), folder.sub("index")
     wanted = source.identity() | asdict(selection)
     if captions.exists(DONE):
         done = captions.read_json(DONE)
         _check_same_input(folder, done["selection"], wanted)
-        return Counts(**done["counts"])
+        counts = Counts(**done["counts"])
+        if _is_whole(captions, index, counts, selection.shard_size):
+            return counts
+        tell(
+            f"files of {captions.url} or {index.url} are missing or damaged: they are written again"
+        )
+        captions.remove(DONE)
     for each in (captions, index):
         each.make()
         each.remove_all(".parquet")
     writer = _ShardWriter(captions, selection.shard_size)
     images = malformed = index_parts = 0
     pending: list[pa.Table] = []
-    for rows, ids, fresh in unique_captions(source.rows(), selection.limit, selection.sample):
+    told: set[str] = set()
+
+    def note(kind: str, sentence: str) -> None:
+        if kind not in told:
+            told.add(kind)
+            tell(sentence)
+
+    rows_of_files = rows_with_clear_keys(source, note)
+    for rows, ids, fresh in unique_captions(rows_of_files, selection.limit, selection.sample):
         first = [row for row, new in zip(rows, fresh.tolist(), strict=True) if new]
         malformed += sum(row.problem is not None for row in first)
         writer.add(first)
@@ -193,6 +165,24 @@ def part_name(number: int, ending: str = "parquet") -> str:
 def read_shard(captions: Folder, number: int) -> pa.Table:
     """One caption shard, schema `CAPTIONS`."""
     return captions.read_table(part_name(number))
+
+
+def rows_in(folder: Folder, name: str) -> int | None:
+    """How many rows a Parquet file says it holds; None where it is missing or cut off."""
+    try:
+        with folder.fs.open(folder.path(name), "rb") as file:
+            return pq.read_metadata(file).num_rows
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def _is_whole(captions: Folder, index: Folder, counts: Counts, size: int) -> bool:
+    """Whether all files of a pass are there, with as many rows as it counted."""
+    for shard in range(counts.shards):
+        if rows_in(captions, part_name(shard)) != min(size, counts.captions - shard * size):
+            return False
+    parts = [rows_in(index, name) for name in index.names(".parquet")]
+    return None not in parts and sum(parts) == counts.images
 
 
 class _ShardWriter:
@@ -226,8 +216,10 @@ def _check_same_input(folder: Folder, made: dict[str, Any], wanted: dict[str, An
     wanted = json.loads(json.dumps(wanted))  # as it reads back
     for name, value in wanted.items():
         if made.get(name) != value:
-            flag = f"--{name.replace('_', '-')} differs"
-            what = "names or sizes of the input files differ" if name == "files" else flag
+            what = f"--{name.replace('_', '-')} differs"
+            if name == "files":
+                same = [each[:2] for each in made[name]] == [each[:2] for each in value]
+                what = f"{'contents' if same else 'names or sizes'} of the input files differ"
             raise UserError(
                 f"{folder.url} was begun with other captions ({what}): "
                 "give the same again, or another --output"

@@ -12,14 +12,27 @@ import pyarrow as pa
 
 from common.errors import UserError, reason
 
+HF_PREFIX = "hf:"
 FORMATS = {
     "tsv": (".tsv", ".txt"),
     "parquet": (".parquet", ".pq"),
     "jsonl": (".jsonl", ".ndjson"),
     "webdataset": (".tar",),
 }
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
-_BY_ARROW = {".zst": "zstd", ".lz4": "lz4"}  # fsspec would need another package for these
+_CODECS = {
+    ".gz": "gzip",
+    ".gzip": "gzip",
+    ".bz2": "bz2",
+    ".xz": "xz",
+    ".zst": "zstd",
+    ".zstd": "zstd",
+    ".lz4": "lz4",
+}
+COMPRESSED = tuple(_CODECS)
+_SHORT = {".tgz": ".tar.gz", ".tbz2": ".tar.bz2", ".txz": ".tar.xz", ".tzst": ".tar.zst"}
+_BY_ARROW = ("zstd", "lz4")  # fsspec would need another package for these
+# Files that stand beside captions and hold none.
+_PAPERS = ("readme", "license", "licence", "notice", "changelog", "checksums", "citation")
 
 
 def find_files(path: str, format: str | None = None) -> list[str]:
@@ -42,6 +55,7 @@ def find_files(path: str, format: str | None = None) -> list[str]:
             found = _only_files(fs.glob(root, detail=True).values())
             if not _name(root).startswith("."):  # as in a shell
                 found = [name for name in found if not _name(name).startswith(".")]
+            found = [name for name in found if not _is_paper(name)] or found
         elif fs.isdir(root):
             found = _captions_in(_only_files(fs.ls(root, detail=True)), path, format)
         elif fs.exists(root):
@@ -56,6 +70,8 @@ def find_files(path: str, format: str | None = None) -> list[str]:
         what = "no file matches" if has_magic else "there are no captions at"
         raise UserError(f"{what} {path}")
     for name in found:
+        if format is None and _plain_name(name).endswith(".csv"):
+            raise UserError(f"{name} is a CSV, which is not read: convert it to TSV or Parquet")
         if format is None and format_of(name) is None:
             raise UserError(
                 f"cannot tell the format of {name} from its name: give --format "
@@ -72,6 +88,7 @@ def format_of(path: str) -> str | None:
     name = _plain_name(path)
     for ending in COMPRESSED:
         name = name.removesuffix(ending)
+    name += next((long[:4] for short, long in _SHORT.items() if name.endswith(short)), "")
     return next((format for format, endings in FORMATS.items() if name.endswith(endings)), None)
 
 
@@ -85,12 +102,10 @@ def file_size(path: str) -> int | None:
 def opened(path: str) -> Iterator[BinaryIO]:
     """Opens a file for reading, unpacked where its name ends in one of `COMPRESSED`."""
     ending = "." + _plain_name(path).rpartition(".")[2]
-    codec = _BY_ARROW.get(ending)
-    packing = None
-    if ending in COMPRESSED and codec is None:
-        packing = fsspec.utils.infer_compression(f"x{ending}")
-    with fsspec.open(path, "rb", compression=packing) as file:
-        yield io.BufferedReader(pa.CompressedInputStream(file, codec)) if codec else file
+    codec = _CODECS.get("." + _SHORT.get(ending, ending).rpartition(".")[2])
+    by_arrow = codec in _BY_ARROW
+    with fsspec.open(path, "rb", compression=None if by_arrow else codec) as file:
+        yield io.BufferedReader(pa.CompressedInputStream(file, codec)) if by_arrow else file
 
 
 def _only_files(infos) -> list[str]:
@@ -99,13 +114,20 @@ def _only_files(infos) -> list[str]:
 
 def _captions_in(names: list[str], path: str, format: str | None) -> list[str]:
     visible = [name for name in names if not _name(name).startswith((".", "_"))]
+    visible = [name for name in visible if not _is_paper(name)]
     if format is not None:
-        return [name for name in visible if format_of(name) == format]
+        named = [name for name in visible if format_of(name) == format]
+        return named or [name for name in visible if "." not in _name(name)]
     visible = [name for name in visible if format_of(name) and not _is_text(name)]
     formats = sorted({format_of(name) for name in visible})
     if len(formats) > 1:
         raise UserError(f"{path} holds {' and '.join(formats)} files: choose one with --format")
     return visible
+
+
+def _is_paper(name: str) -> bool:
+    """Read-me files and what an unpacked archive of macOS holds beside its files."""
+    return _name(name).lower().startswith(_PAPERS) or "__MACOSX" in name.split("/")
 
 
 def _is_text(name: str) -> bool:

@@ -233,6 +233,7 @@ def test_data_that_was_moved_or_is_named_from_elsewhere_is_still_the_same(
         ({"caption_column": "alt"}, {}, "--caption-column differs"),
         ({"key_column": "id"}, {}, "--key-column differs"),
         ({"paths": "other"}, {}, "names or sizes of the input files differ"),
+        ({"paths": "rewritten"}, {}, "contents of the input files differ"),
         ({"paths": "longer"}, {}, "names or sizes of the input files differ"),
     ],
 )
@@ -246,6 +247,8 @@ def test_a_folder_of_other_captions_is_refused_and_says_what_differs(
     other.write_bytes(tsv.read_bytes())
     if source.get("paths") == "longer":
         tsv.write_bytes(tsv.read_bytes() + b"u51\tone more\n")
+    if source.get("paths") == "rewritten":
+        tsv.write_bytes(tsv.read_bytes().replace(b"caption 7", b"caption 8"))
     paths = (str(other if source.get("paths") == "other" else tsv),)
     with pytest.raises(UserError) as told:
         write_caption_shards(folder, Source(**source | {"paths": paths}), Selection(**selection))
@@ -275,6 +278,42 @@ def test_an_input_without_a_single_row_is_told_and_the_folder_stays_usable(tsv, 
     with pytest.raises(UserError, match=r"there are no captions in .*empty.tsv"):
         write_caption_shards(folder, Source((str(empty),)), Selection())
     assert write_caption_shards(folder, Source((str(tsv),)), Selection()).captions == 24
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "another"])
+@pytest.mark.parametrize("name", ["captions/part-000001.parquet", "index/part-000001.parquet"])
+def test_parts_that_are_missing_or_cut_off_are_written_again(
+    tsv, tmp_path, monkeypatch, name, damage
+):
+    monkeypatch.setattr(module, "BATCH_ROWS", 8)
+    monkeypatch.setattr(module, "INDEX_ROWS", 20)
+    folder, source, selection = (
+        Folder(tmp_path / "run"),
+        Source((str(tsv),)),
+        Selection(shard_size=10),
+    )
+    counts = write_caption_shards(folder, source, selection)
+    before = contents(tmp_path / "run")
+    path = tmp_path / "run" / name
+    if damage == "gone":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-20])
+    else:
+        path.write_bytes(path.with_name("part-000002.parquet").read_bytes())
+    notes: list[str] = []
+    assert write_caption_shards(folder, source, selection, tell=notes.append) == counts
+    assert contents(tmp_path / "run") == before
+    assert "missing or damaged: they are written again" in notes[0]
+
+
+def test_notes_are_told_once_for_many_files(tmp_path):
+    for n in range(3):
+        (tmp_path / f"{n}.tsv").write_text(f"url\tcaption\nhttps://a/{n}\ta dog\n")
+    notes: list[str] = []
+    source = Source((str(tmp_path / "*.tsv"),))
+    write_caption_shards(Folder(tmp_path / "run"), source, Selection(), tell=notes.append)
+    assert [note.partition(" has ")[2][:8] for note in notes] == ["a header"]
 
 
 def test_a_damaged_done_file_is_told(tsv, tmp_path):

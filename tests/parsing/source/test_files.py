@@ -37,7 +37,7 @@ def test_a_folder_of_two_formats_is_asked_about_rather_than_mixed(folder):
     with pytest.raises(UserError, match=r"holds jsonl and tsv files: choose one with --format"):
         find_files(str(folder))
     assert names(find_files(str(folder), "jsonl")) == ["c.jsonl"]
-    assert names(find_files(str(folder), "tsv")) == ["README.txt", "a.tsv", "b.tsv"]
+    assert names(find_files(str(folder), "tsv")) == ["a.tsv", "b.tsv"]
 
 
 def test_a_file_whose_name_has_the_signs_of_a_glob_is_itself(tmp_path):
@@ -99,12 +99,46 @@ def test_a_chain_of_file_systems_is_followed(tmp_path):
         ("https://host/a.tsv.gz?download=1", "tsv"),
         ("s3://bucket/a.pq", "parquet"),
         ("what?.tsv", "tsv"),
+        ("A.TSV.GZ", "tsv"),
+        ("a.jsonl.zstd", "jsonl"),
+        ("00000.tgz", "webdataset"),
+        ("00000.TXZ", "webdataset"),
         ("archive.zip", None),
         ("tsv", None),
     ],
 )
 def test_the_format_goes_by_the_ending(name, format):
     assert format_of(name) == format
+
+
+def test_hidden_and_system_files_and_read_me_files_hold_no_captions(tmp_path):
+    (tmp_path / "__MACOSX").mkdir()
+    for name in ("a.tsv", "._a.tsv", ".DS_Store", "README.md", "LICENSE.txt", "__MACOSX/._a.tsv"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "__MACOSX" / "b.tsv").write_text("x")
+    for path in (tmp_path, f"{tmp_path}/*", f"{tmp_path}/**/*.tsv", f"{tmp_path}/*.t*"):
+        assert names(find_files(str(path))) == ["a.tsv"]
+    assert names(find_files(f"{tmp_path}/LICENSE.txt")) == ["LICENSE.txt"], "asked for by name"
+
+
+def test_a_format_that_is_given_also_takes_files_without_an_ending(tmp_path):
+    for name in ("part-00000", "part-00001", "_SUCCESS"):
+        (tmp_path / name).write_text("x")
+    assert names(find_files(str(tmp_path), "tsv")) == ["part-00000", "part-00001"]
+
+
+def test_a_csv_is_named_as_what_it_is(tmp_path):
+    (tmp_path / "a.csv").write_text("url,caption\n")
+    with pytest.raises(UserError, match=r"a\.csv is a CSV, which is not read: convert it"):
+        find_files(f"{tmp_path}/a.csv")
+
+
+@pytest.mark.parametrize(("short", "long"), [(".tgz", ".gz"), (".TBZ2", ".bz2"), (".tzst", ".zst")])
+def test_short_endings_of_packed_tars_are_unpacked(tmp_path, short, long):
+    path = tmp_path / f"a{short}"
+    path.write_bytes(PACKERS[long](b"packed"))
+    with opened(str(path)) as file:
+        assert file.read() == b"packed"
 
 
 @pytest.mark.parametrize("ending", PACKERS)

@@ -1,0 +1,121 @@
+"""TSV: CC12M's own `url<TAB>caption`, with or without a header, in either order."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import regex
+
+from common.errors import UserError
+from parsing.source.values import (
+    CAPTION_NAMES,
+    KEY_NAMES,
+    Row,
+    Wanted,
+    columns,
+    decoded,
+    usual,
+    without_mark,
+)
+
+LINES = 200  # that are looked at before the first one is read
+_URL = regex.compile(r"(?:[a-z][a-z0-9+.-]*:)?//\S+|www\.\S+|data:\S+", regex.IGNORECASE)
+_NAME = regex.compile(r"[\p{L}_][\w .-]{0,40}")
+_SURE = 0.9  # share of a column's cells that tells what the column holds
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which cell of a line is what.
+
+    Attributes:
+        caption, key: places of the cells; None where no cell names the image.
+        cells: how many a line has.
+        shape: the same in words.
+        header: whether the first line names the columns.
+        note: what the user should know.
+    """
+
+    caption: int = 1
+    key: int | None = 0
+    cells: int = 2
+    shape: str = "url<TAB>caption"
+    header: bool = False
+    note: str | None = None
+
+
+def find_layout(lines: Sequence[bytes], wanted: Wanted, path: str) -> Layout:
+    """The layout that the first lines show.
+
+    Raises:
+        UserError: a column was asked for and no header names it.
+    """
+    cells = [line.rstrip(b"\r\n").decode("utf-8", "replace").split("\t") for line in lines]
+    cells = [line for line in cells if line != [""]]
+    if cells and _is_header(cells[0], wanted):
+        names = [name.strip() for name in cells[0]]
+        caption, key = columns(names, wanted, path)
+        places = names.index(caption), None if key is None else names.index(key)
+        note = f"{path} has a header: captions are in its column '{caption}'"
+        note += "" if key is None else f", keys in '{key}'"
+        return Layout(*places, len(names), "<TAB>".join(names), True, note)
+    for flag, name in (("--caption-column", wanted.caption), ("--key-column", wanted.key)):
+        if name is not None and cells:
+            raise UserError(f"{path} has no header, so it has no column '{name}': see {flag}")
+    pairs = [line for line in cells if len(line) == 2]
+    urls = [sum(_URL.fullmatch(line[n].strip()) is not None for line in pairs) for n in (0, 1)]
+    if pairs and urls[1] >= _SURE * len(pairs) and urls[0] <= (1 - _SURE) * len(pairs):
+        note = f"{path} has URLs in its second column: the first one is read as the caption"
+        return Layout(0, 1, 2, "caption<TAB>url", False, note)
+    return Layout()
+
+
+def _is_header(cells: list[str], wanted: Wanted) -> bool:
+    """Whether cells are names of columns, those of captions and of keys among them."""
+    names = [cell.strip() for cell in cells]
+    if not all(map(_NAME.fullmatch, names)):
+        return False
+    named = [name for name in (wanted.caption, wanted.key) if name is not None]
+    if named:
+        return all(name in names for name in named)
+    return usual(names, CAPTION_NAMES) is not None and usual(names, KEY_NAMES) is not None
+
+
+def read_tsv(
+    file: BinaryIO, path: str, wanted: Wanted, tell: Callable[[str, str], None]
+) -> Iterator[Row]:
+    """The rows of a file; empty lines are none, and quotation marks mean nothing.
+
+    Args:
+        tell: called with a kind of note and the note.
+
+    Raises:
+        UserError: as `find_layout`, or a byte-order mark that is not UTF-8's.
+    """
+    head = list(itertools.islice(file, LINES))
+    if head:
+        head[0] = without_mark(head[0], path)
+    layout = find_layout(head, wanted, path)
+    if layout.note is not None:
+        tell("header" if layout.header else "order", layout.note)
+    header = layout.header
+    for number, line in enumerate(itertools.chain(head, file), start=1):
+        line = line.rstrip(b"\r\n")
+        if not line:
+            continue
+        if header:
+            header = False
+            continue
+        text, problem = decoded(line, f"line {number}: not UTF-8")
+        cells = text.split("\t")
+        fallback = f"{path}:{number}"
+        if len(cells) != layout.cells:
+            plural = "column" if len(cells) == 1 else "columns"
+            problem = f"line {number}: {len(cells)} {plural} instead of {layout.shape}"
+            yield Row(cells[0] or fallback, "\t".join(cells[1:]), problem)
+        else:
+            key = None if layout.key is None else cells[layout.key].strip()
+            yield Row(key or fallback, cells[layout.caption], problem)

@@ -1,0 +1,78 @@
+"""Layouts of TSV files: a header, the order of columns, and both told to the user."""
+
+from __future__ import annotations
+
+import pytest
+
+from common.errors import UserError
+from parsing.source.readers import Row, Source
+
+URLS = [f"https://img.example.com/photos/{n:04}.jpg" for n in range(3)]
+CAPTIONS = ["a red bus parked beside a stone church", "two grey cats", "a yellow boat on a lake"]
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads lines as a TSV; returns its rows and its notes."""
+
+    def run(*lines: str, **settings) -> tuple[list[Row], list[str]]:
+        path = tmp_path / "a.tsv"
+        path.write_text("\n".join(lines) + "\n")
+        notes: list[str] = []
+        source = Source((str(path),), **settings)
+        rows = list(source.read(str(path), lambda kind, note: notes.append(note)))
+        return rows, notes
+
+    return run
+
+
+EXPECTED = [Row(url, caption) for url, caption in zip(URLS, CAPTIONS, strict=True)]
+
+
+def test_captions_before_urls_are_read_as_such_with_a_note(read):
+    """CC3M is caption<TAB>url, CC12M url<TAB>caption."""
+    rows, notes = read(*(f"{c}\t{u}" for u, c in zip(URLS, CAPTIONS, strict=True)))
+    assert rows == EXPECTED
+    [note] = notes
+    assert "URLs in its second column: the first one is read as the caption" in note
+
+
+def test_urls_before_captions_need_no_note_also_where_a_caption_is_a_url(read):
+    rows, notes = read(f"{URLS[0]}\thttps://a.org", f"{URLS[1]}\ta dog")
+    assert [row.key for row in rows] == URLS[:2]
+    rows, more = read("1\thttps://a.org", "2\ta dog", "3\ta cat")
+    assert [row.key for row in rows] == ["1", "2", "3"]
+    assert notes == more == []
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["url\tcaption", "URL\tTEXT", "image_url\tCaption", " key \ttext", "\ufeffurl\tcaption"],
+)
+def test_a_header_is_no_row_and_is_told(read, header):
+    rows, notes = read(header, *(f"{u}\t{c}" for u, c in zip(URLS, CAPTIONS, strict=True)))
+    assert rows == EXPECTED
+    assert "has a header: captions are in its column" in notes[0]
+
+
+def test_the_columns_of_a_header_are_used_in_any_order_and_beside_others(read):
+    lines = [f"{n}\t{c}\t0.9\t{u}" for n, (u, c) in enumerate(zip(URLS, CAPTIONS, strict=True))]
+    rows, _ = read("row\tcaption\tscore\turl", *lines, "cut\toff")
+    assert rows[:3] == EXPECTED
+    assert rows[3] == Row(
+        "cut", "off", "line 5: 2 columns instead of row<TAB>caption<TAB>score<TAB>url"
+    )
+    rows, _ = read("photo\ttitle", "p1\ta dog", caption_column="title", key_column="photo")
+    assert rows == [Row("p1", "a dog")]
+
+
+def test_a_row_that_reads_like_words_is_no_header(read):
+    assert len(read("https://a/1\tcaption", "https://a/2\ta dog")[0]) == 2
+    assert len(read("img1\ttext on a wall", "img2\ta dog")[0]) == 2
+
+
+def test_a_column_that_no_header_names_is_told(read):
+    with pytest.raises(UserError, match=r"has no header, so it has no column 'alt'"):
+        read("https://a/1\ta dog", caption_column="alt")
+    with pytest.raises(UserError, match=r"has no header, so it has no column 'nr'"):
+        read("url\tcaption", "https://a/1\ta dog", key_column="nr")

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from common.errors import UserError
 from common.storage import Folder
-from parsing.source.captions import part_name
+from parsing.source.captions import part_name, rows_in
 from parsing.tags import TAGS
 
 MANIFEST = "manifest.json"
@@ -109,11 +109,22 @@ class RunFolder:
         self.folder.write_json(MANIFEST, self.manifest() | entries)
 
     def committed(self) -> dict[int, dict[str, Any]]:
-        """Stats of the committed shards by number."""
+        """Stats of the committed shards by number.
+
+        A shard is committed where its stats are there and its tags open with as many rows as they
+        state. What was deleted or cut off is parsed again.
+        """
         stats = {}
         for name in self.folder.names(".json"):
             if match := _STATS.fullmatch(name):
-                stats[int(match[1])] = self.folder.read_json(name)
+                shard = int(match[1])
+                try:
+                    found = self.stats(shard)
+                except UserError:  # cut off
+                    continue
+                rows = rows_in(self.folder, part_name(shard))
+                if rows is not None and found.get("rows", rows) == rows:
+                    stats[shard] = found
         return stats
 
     def stats(self, shard: int) -> dict[str, Any]:

@@ -83,6 +83,23 @@ def test_committed_shards_are_those_with_stats(run):
     assert run.read(12, ["caption_id"]).to_pydict() == {"caption_id": [3, 4, 5]}
 
 
+@pytest.mark.parametrize("damage", ["gone", "cut", "rows", "stats"])
+def test_a_committed_shard_whose_files_are_gone_or_cut_is_to_be_parsed_again(run, damage):
+    with run.opened(FINGERPRINT):
+        run.commit(0, table(0), {"rows": 3})
+        run.commit(1, table(3), {"rows": 3})
+        name = "part-000001.json" if damage == "stats" else "part-000001.parquet"
+        if damage == "gone":
+            run.folder.remove(name)
+        elif damage == "rows":
+            run.folder.write_table(name, table(3, rows=2))
+        else:
+            run.folder.write(name, run.folder.read(name)[:-9])
+        assert list(run.committed()) == [0]
+        run.commit(1, table(3), {"rows": 3})
+        assert list(run.committed()) == [0, 1]
+
+
 def test_a_shard_is_committed_only_by_its_stats_which_come_last(tmp_path, monkeypatch):
     """Whatever fails in between leaves a shard to be parsed again, never half a one."""
     run = RunFolder(str(tmp_path))

@@ -95,14 +95,17 @@ class Source:
             **settings,
         }
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, tell: Tell = lambda kind, note: None) -> Iterator[Row]:
         """Streams the rows of every file, one file after the other.
+
+        Args:
+            tell: see `read`.
 
         Raises:
             UserError: a missing, truncated or unreadable file, or a missing column.
         """
         for path in self.files():
-            yield from self.read(path)
+            yield from self.read(path, tell)
 
     def checked_rows(self, tell: Tell = lambda kind, note: None) -> Iterator[Row]:
         """As `rows`, where every file passes `checked`."""

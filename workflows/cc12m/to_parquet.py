@@ -49,9 +49,11 @@ def convert(source: Path, target: Path, header: bool = False) -> tuple[int, int]
     Raises:
         UserError: the source cannot be read, or the target not be written.
     """
-    rows = Source((str(source),), format="tsv").rows()
-    if header:
-        next(rows, None)
+    notes: dict[str, str] = {}
+    rows = Source((str(source),), format="tsv").rows(notes.setdefault)
+    first = list(itertools.islice(rows, 1))
+    if not header or "header" in notes:  # the reader has left it out by itself
+        rows = itertools.chain(first, rows)
     written = bad = 0
     aside = target.with_name(f".{target.name}.part")
     try:

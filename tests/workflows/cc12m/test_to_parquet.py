@@ -82,9 +82,10 @@ def test_rows_that_cannot_be_read_are_counted_and_the_others_kept_as_they_are(tm
     ]
 
 
-def test_a_header_is_left_out_on_request(tmp_path):
+@pytest.mark.parametrize("header", ["url\tcaption", "picture\twords"])
+def test_a_header_is_left_out_on_request(tmp_path, header):
     tsv = tmp_path / "c.tsv"
-    tsv.write_text("url\tcaption\nu1\ta dog\n")
+    tsv.write_text(f"{header}\nu1\ta dog\n")
     assert convert(tsv, tmp_path / "c.parquet", header=True) == (1, 0)
     assert pq.read_table(tmp_path / "c.parquet")["url"].to_pylist() == ["u1"]
 

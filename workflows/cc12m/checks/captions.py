@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator
 
 import pyarrow.parquet as pq
@@ -15,8 +14,6 @@ from workflows.cc12m.checks.finding import FAILED, WARNING, Finding, failed, ok,
 READ = 20_000  # rows that are read
 BAD_SHARE = 0.01  # of rows that cannot be read, above which something is wrong with the file
 _TAIL = 1 << 16  # bytes at the end of a file that are read
-# UTF-8 that was taken for Latin-1 and written as UTF-8 once more: `cafÃ©`, `donâ€™t`.
-_TWICE_ENCODED = re.compile("Ã[\x80-\xbf]|â\x80|â€")
 
 
 def check_captions(source: Source) -> Iterator[Finding]:
@@ -26,7 +23,8 @@ def check_captions(source: Source) -> Iterator[Finding]:
         UserError: nothing there, or a file, format or column that the parser refuses.
     """
     files = source.files()
-    rows = list(itertools.islice(source.rows(), READ))
+    notes: dict[str, str] = {}
+    rows = list(itertools.islice(source.rows(notes.setdefault), READ))
     if not rows:
         yield failed(f"{', '.join(source.paths)} holds no row: name another file")
         return
@@ -38,6 +36,7 @@ def check_captions(source: Source) -> Iterator[Finding]:
         f"{size} rows in {len(files):,} file{'s' * (len(files) != 1)}, {words:.1f} words a caption; "
         f"the first is {first.caption[:60]!r} of the image {first.key!r}"
     )
+    yield from map(warning, notes.values())
     yield from _contents(rows)
     yield from _end(source, files[-1])
 
@@ -80,22 +79,6 @@ def _contents(rows: list[Row]) -> Iterator[Finding]:
         yield Finding(
             level,
             f"{len(bad):,} of the first {len(rows):,} rows cannot be read ({bad[0].problem}): {advice}",
-        )
-    if (rows[0].key.lower(), rows[0].caption.lower()) in {
-        ("url", "caption"),
-        ("image_url", "caption"),
-        ("url", "text"),
-    }:
-        yield warning(
-            f"the first row is a header ({rows[0].key}, {rows[0].caption}), and CC12M's TSV has none: "
-            "it will be parsed as a caption; remove it, or convert the file with "
-            "workflows/cc12m/to_parquet.py --header"
-        )
-    odd = [row for row in rows if row.problem is None and _TWICE_ENCODED.search(row.caption)]
-    if len(odd) > BAD_SHARE * len(rows):
-        yield warning(
-            f"{len(odd):,} of the first {len(rows):,} captions look encoded twice, such as "
-            f"{odd[0].caption[:60]!r}: decode them as UTF-8 once more before the hours are spent"
         )
     control = [row for row in rows if row.problem is None and "\0" in row.caption]
     if control:

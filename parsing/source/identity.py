@@ -13,6 +13,8 @@ from parsing.source.files import HF_PREFIX
 
 WHOLE = 4 << 20  # bytes of a file that is hashed whole
 _SAMPLES, _SAMPLE = 16, 1 << 16  # pieces of a larger file that are hashed, and bytes of each
+_TAGS = ("ETag", "etag", "md5Hash", "content_md5")
+_TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
 _ENDINGS = (".parquet", ".pq", ".arrow", ".jsonl", ".json", ".csv", ".tsv", ".txt", ".tar", ".gz")
 
 
@@ -20,25 +22,30 @@ def file_identity(path: str) -> list[str | int | None]:
     """Name, size and content of a file.
 
     A file of more than `WHOLE` bytes is hashed in pieces spread over it. What changes between two of
-    them changes the file's time or its tag in the object store, which then is a part of the identity.
+    them changes the file's time, which then is a part of the identity. Of an object store the tag of
+    the object stands for its content, since reading pieces of a thousand objects takes minutes.
 
     Returns:
-        [name without folders, bytes, hash in hex, time or tag; None for a small file].
+        [name without folders, bytes, hash in hex, tag or time]; None for what is not known or needed.
     """
     fs, root = fsspec.core.url_to_fs(path)
     info = fs.info(root)
-    size = info.get("size")
+    name, size = path.rpartition("/")[2], info.get("size")
+    if (tag := _first(info, _TAGS)) is not None:
+        return [name, size, None, tag]
     content = xxhash.xxh3_128()
-    with fs.open(root, "rb") as file:
-        if size is None or size <= WHOLE:
-            while block := file.read(1 << 20):
-                content.update(block)
-        else:
+    try:
+        with fs.open(root, "rb") as file:
+            if size is None or size <= WHOLE:
+                while block := file.read(1 << 20):
+                    content.update(block)
+                return [name, size, content.hexdigest(), None]
             for start in _starts(size):
                 file.seek(start)
                 content.update(file.read(_SAMPLE))
-    stamp = None if size is None or size <= WHOLE else _stamp(info)
-    return [path.rpartition("/")[2], size, content.hexdigest(), stamp]
+    except (ValueError, NotImplementedError):  # a server that sends files only from their start
+        return [name, size, None, _first(info, _TIMES)]
+    return [name, size, content.hexdigest(), _first(info, _TIMES)]
 
 
 def data_set_identity(path: str) -> list[str | int | None]:
@@ -73,8 +80,7 @@ def _starts(size: int) -> list[int]:
     return [round(n * step) for n in range(_SAMPLES)]
 
 
-def _stamp(info: dict[str, Any]) -> str | None:
-    names = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated")
+def _first(info: dict[str, Any], names: tuple[str, ...]) -> str | None:
     return next((str(info[name]) for name in names if info.get(name)), None)
 
 

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common.errors import UserError, reason
+from common.flags import setting
 from common.quiet import without_warnings
 from parsing.source.appearance import looks_like
-from parsing.source.files import HF_PREFIX, find_files, format_of, opened
+from parsing.source.files import FORMATS, HF_PREFIX, find_files, format_of, opened
 from parsing.source.identity import data_set_identity, file_identity
 from parsing.source.tsv import read_tsv
 from parsing.source.values import (
@@ -50,21 +51,33 @@ Tell = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class Source:
-    """Where captions come from.
+    """Where captions come from: files of one or several kinds, or a Hugging Face data set.
 
-    Attributes:
-        paths: local paths, globs, folders, fsspec URLs, or `hf:NAME` for a Hugging Face data set.
-        format: one of `parsing.source.files.FORMATS`, or None to go by the file's ending.
-        caption_column, key_column: names of columns, of fields of JSON, or (captions of webdatasets)
-            of an ending; None takes the first usual name that is there.
-        split: the split of a Hugging Face data set.
+    What the flags mean for each format stands in `parsing/source/README.md`.
     """
 
-    paths: tuple[str, ...]
-    format: str | None = None
-    caption_column: str | None = None
-    key_column: str | None = None
-    split: str = "train"
+    paths: tuple[str, ...] = setting(
+        ("data/captions",),
+        "files, folders, globs, URLs of fsspec (s3://...), or hf:NAME[:CONFIG]; default data/captions",
+        flag="--captions",
+        metavar="PATH",
+        action="extend",
+    )
+    format: str | None = setting(
+        None,
+        "where the file's ending does not tell; tsv is url<TAB>caption, or has a header",
+        choices=sorted(FORMATS),
+    )
+    caption_column: str | None = setting(
+        None,
+        "column, field of JSON, or ending in a webdataset; default is the first usual name (caption, "
+        "text ...)",
+        metavar="NAME",
+    )
+    key_column: str | None = setting(
+        None, "the image's key: default likewise (key, url, file_name ...)", metavar="NAME"
+    )
+    split: str = setting("train", "of a Hugging Face data set")
 
     def files(self) -> list[str]:
         """Every input, globs and folders expanded, in the order given and sorted within each.

@@ -11,6 +11,7 @@ import pytest
 
 from common.errors import UserError
 from common.storage import Folder
+from parsing.run import main
 from parsing.source.captions import Selection, write_caption_shards
 from parsing.source.readers import Source
 
@@ -54,6 +55,17 @@ def test_a_file_of_another_kind_stops_the_pass_before_a_parser_starts(
         ) as told:
             look()
         assert "\n" not in str(told.value)
+
+
+def test_the_command_stops_with_exit_code_2_before_a_cluster_is_started(tmp_path, capsys):
+    path = tmp_path / "renamed.tsv"
+    path.write_bytes(CSV)
+    flags = ["--parser", "fake", "--captions", str(path), "--output", str(tmp_path / "tags")]
+    assert main([*flags, "--address", "127.0.0.1:1"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: 3 of the first 3 rows of")
+    assert line.endswith("it looks like a CSV: convert it to TSV or Parquet")
+    assert not (tmp_path / "tags").exists()
 
 
 def test_utf16_without_its_mark_stops_the_pass(tmp_path):

@@ -78,6 +78,14 @@ def test_a_remote_file_has_an_identity_too(memory):
     assert file_identity("memory://far/a.tsv") != before
 
 
+def test_the_tag_of_an_object_stands_for_its_content(memory, monkeypatch):
+    memory.pipe_file("/far/a.tsv", b"u\tone\n")
+    info = {"name": "/far/a.tsv", "size": 6, "type": "file", "ETag": '"1"'}
+    monkeypatch.setattr(type(memory), "info", lambda self, path, **kwargs: info)
+    monkeypatch.setattr(type(memory), "open", lambda *args, **kwargs: pytest.fail("it was read"))
+    assert file_identity("memory://far/a.tsv") == ["a.tsv", 6, None, '"1"']
+
+
 def test_a_local_data_set_is_the_same_by_its_files(tmp_path):
     folder = tmp_path / "set"
     folder.mkdir()

@@ -35,12 +35,12 @@ _FTFY = ftfy.TextFixerConfig(unescape_html=True, explain=False)
 _TRIGGER = (
     r"[^ -~]|[<>@\\\[\]{}_;=`*]|  |^ | $|&(?i:amp|nbsp|quot|apos|lt|gt|#\d)|%20"
     r"|//|/[\w.-]+/|\.(?:[A-Za-z]{2}|7z)|\. ?(?i:jpe?g|png|gif|tiff?|bmp|webp|svg|pdf|com|net|org)\b"
-    r"|(?i:mailto|javascript|tel|data|urn|magnet):[^ ]|(?i:http|www|nbsp|href|img|dsc)"
+    r"|(?i:mailto|javascript|tel|data|urn|magnet):[^ ]|(?i:http|www|nbsp|href|img|dsc|\brh [\w-]+ com\b)"
 )
 _SUSPECT = re.compile(_TRIGGER.replace("(?i:", "(?:").replace(r"[A-Za-z]", "[a-z]"), re.IGNORECASE)
 # Quicker than the whole expression: characters that begin a match, and a blank after a period begins none.
 _ODD = re.compile(r"[^A-Za-z0-9 ,'\"!?()$+-](?:(?<!\.)|(?! [^CJNOGPBSWTcjnogpbswt]|$))")
-_WORDS = ("http", "www", "img", "dsc", "nbsp", "href", "  ")
+_WORDS = ("http", "www", "img", "dsc", "nbsp", "href", "rh ", "  ")
 _INVISIBLE = regex.compile(r"[\p{Cf}\uFE00-\uFE0F\U000E0100-\U000E01EF]+")
 _PILED = regex.compile(r"[\u0300-\u036F]{3,}|[\u0334-\u0338\p{Me}]+")
 _BLANK = regex.compile(r"[\p{C}\p{Z}\s_]+")

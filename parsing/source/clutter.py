@@ -29,6 +29,8 @@ _URL = regex.compile(
     rf"|(?<!\S)[\w-]{{1,63}}\s?\.\s(?:com|net|org)(?!\w)",  # example . com
     _I,
 )
+# A domain whose periods were replaced, as search engines' lists of pictures write it.
+_REFERENCE = regex.compile(r"\brh [\w-]{1,63} com\b", _I)
 _ADDRESS = regex.compile(
     r"(?<![\w.+%/-])(?:mailto:)?[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+"
     r"|(?<![\w.+%-])[\w.+-]{1,64}\s?[\[(]\s?at\s?[\])]\s?[\w-]{1,63}\s?(?:[\[(]\s?dot\s?[\])]|\.)\s?\w{2,10}"
@@ -69,6 +71,8 @@ def without_clutter(text: str) -> str:
     if "/" in text or "\\" in text:
         text = _PATH.sub(" ", text)
     lower = text.lower()
+    if "rh " in lower:
+        text = _REFERENCE.sub(" ", text)
     if any(word in lower for word in _WORDS):
         text = _PARTS.sub(" ", _CAMERA.sub(" ", text))
     return text.replace("\\", " ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import regex
 
 _I = regex.IGNORECASE
@@ -49,7 +51,8 @@ _FILE = regex.compile(
     _I,
 )
 _BARE_ENDING = regex.compile(rf"(?<!\w)\.\s?(?:{_IMAGES})(?!\w)", _I)
-_DOTTED = regex.compile(r"\.[a-z7]|\.\s[bcjgnopstw]", _I)
+_DOTTED = re.compile(rf"\.(?:[a-z]{{2}}|7z)|\.\s?(?:{_IMAGES}|com|net|org)\b", re.IGNORECASE)
+_SCHEMED = re.compile(r"//|:\S|http|www", re.IGNORECASE)
 _WORDS = ("http", "www", "img", "href", "nbsp", "dsc", "pxl", "mvi", "dcim")
 _LETTERS = regex.compile(r"[\p{L}\p{M}]{2,}")
 _PATH = regex.compile(r"\b[a-z]:\\\S+|(?<!\S)(?:/[\w.-]+){2,}/?|\bwp-content\S*", _I)
@@ -64,7 +67,7 @@ def without_clutter(text: str) -> str:
     dotted = _DOTTED.search(text)
     if "@" in text or "[" in text or "(" in text:
         text = _ADDRESS.sub(" ", text)
-    if dotted or "//" in text or ":" in text:
+    if dotted or _SCHEMED.search(text):
         text = _URL.sub(" ", text)
     if dotted:
         text = _BARE_ENDING.sub(" ", _FILE.sub(_file, text))

@@ -18,7 +18,7 @@ from parsing.source.cleaning import clean, clean_all, digest
 PIECES = st.sampled_from(
     [*"aÁ1 .,;:&<>/\\[](){}@#_-='\"%*é‘İ|$", "\u0301", "\u200b", "\u00ad", "\ufe0f", "\r\n", "\x00"]
     + ["amp;", "&lt;", "person", "http://", "www.", ".com", ".jpg", "href=", "IMG_", "br", "\\n"]
-    + ["nbsp;", "Ã©", "<b>", "&amp;", "#39;", " . ", "@x.org", "a dog ", "ลูก", "ि"]
+    + ["nbsp;", "Ã©", "<b>", "<PERSON>", "&amp;", "#39;", " . ", "@x.org", "a dog ", "ลูก", "ि"]
 )
 TEXT = st.one_of(st.text(max_size=40), st.lists(PIECES, max_size=14).map("".join))
 
@@ -89,6 +89,7 @@ def test_markup_goes_and_the_text_between_it_stays(caption, text):
     [
         ("<PERSON> and <person>s", "person and person"),
         ("<PERSON>'s hat", "person's hat"),
+        ("by <PERSON>, (<PERSON>) and<PERSON>.", "by person, (person) and person."),
         ("&lt;PERSON&gt; &amp;lt;person&amp;gt;", "person person"),
         ("<usr> <user> <USERNAME> <name>", "person person person person"),
         ("<PERSON_1> meets [PERSON2] and {NAME}", "person meets person and person"),

@@ -115,8 +115,11 @@ def write_caption_shards(
     wanted = source.identity() | asdict(selection)
     if captions.exists(DONE):
         done = captions.read_json(DONE)
-        _check_same_input(folder, done["selection"], wanted)
-        counts = Counts(**done["counts"])
+        try:
+            made, counts = done["selection"], Counts(**done["counts"])
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{captions.url}/{DONE} is damaged: give another --output") from error
+        _check_same_input(folder, made, wanted)
         if _is_whole(captions, index, counts, selection.shard_size):
             return counts
         tell(

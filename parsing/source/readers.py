@@ -9,6 +9,7 @@ be read at all raises `UserError`. What a value means is the same for all: see `
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -83,12 +84,17 @@ class Source:
         """Every input, globs and folders expanded, in the order given and sorted within each.
 
         Raises:
-            UserError: as `parsing.source.files.find_files`.
+            UserError: as `parsing.source.files.find_files`; a file is named twice.
         """
-        found: list[str] = []
+        found: dict[str, str] = {}
         for path in self.paths:
-            found += [path] if path.startswith(HF_PREFIX) else find_files(path, self.format)
-        return found
+            hub = path.startswith(HF_PREFIX)
+            for file in [path] if hub else find_files(path, self.format):
+                place = file if "://" in file or hub else os.path.realpath(file)
+                if place in found:
+                    raise UserError(f"{file} is named twice: name every input once in --captions")
+                found[place] = file
+        return list(found.values())
 
     def identity(self) -> dict[str, Any]:
         """What tells this input from another one: the files' names and contents, and how they are read.

@@ -219,7 +219,8 @@ def without_mark(data: bytes, path: str) -> bytes:
 def holds_text(kind: pa.DataType) -> bool:
     """Whether values of an Arrow type are text, bytes, nothing at all, or lists of those."""
     types = pa.types
-    if types.is_dictionary(kind) or types.is_list(kind) or types.is_large_list(kind):
+    lists = (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view)
+    if types.is_dictionary(kind) or any(test(kind) for test in lists):
         return holds_text(kind.value_type) or types.is_struct(kind.value_type)
     return any(
         test(kind)

@@ -321,9 +321,10 @@ def test_a_damaged_done_file_is_told(tsv, tmp_path):
     write_caption_shards(folder, source, Selection())
     done = tmp_path / "run" / "captions" / DONE
     assert json.loads(done.read_text())["counts"]["images"] == 51
-    done.write_text("{")
-    with pytest.raises(UserError, match=r"captions/done.json is damaged"):
-        write_caption_shards(folder, source, Selection())
+    for text in ("{", "[]", "{}", '{"counts": {"images": 1}, "selection": {}}'):
+        done.write_text(text)
+        with pytest.raises(UserError, match=r"captions/done.json is damaged"):
+            write_caption_shards(folder, source, Selection())
 
 
 @pytest.mark.parametrize(

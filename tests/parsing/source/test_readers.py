@@ -395,6 +395,17 @@ def test_files_are_read_in_the_order_given_and_sorted_within_a_glob(tmp_path):
     assert [row.key for row in rows] == ["c", "a", "b"]
 
 
+def test_a_file_that_is_named_twice_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "a.tsv").write_text("https://a/1\ta dog\n")
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for again in ("a.tsv", "*.tsv", tmp_path, "link/a.tsv"):
+        with pytest.raises(UserError, match="is named twice: name every input once"):
+            read("a.tsv", again)
+    with pytest.raises(UserError, match="is named twice"):
+        read("hf:.", "hf:.")
+
+
 @pytest.mark.parametrize("ending", PACKERS)
 def test_a_compressed_tsv_reads_like_itself(tmp_path, ending):
     path = tmp_path / f"captions.tsv{ending}"

@@ -91,6 +91,22 @@ def test_a_column_of_nulls_is_a_column_of_empty_captions_whatever_its_type(tmp_p
     assert read(tmp_path / "a" / "a.parquet") == read(f"hf:{tmp_path}/hub") == expected
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.string()),
+        pa.large_list(pa.large_string()),
+        pa.list_(pa.string(), 2),
+        pa.list_(pa.binary()),
+    ],
+)
+def test_every_type_of_list_is_several_captions(tmp_path, kind):
+    captions = pa.array([["one", "uno"], ["two", "dos"]], kind)
+    pq.write_table(pa.table({"key": ["a", "b"], "captions": captions}), tmp_path / "a.parquet")
+    expected = [Row("a", "one"), Row("a", "uno"), Row("b", "two"), Row("b", "dos")]
+    assert read(tmp_path / "a.parquet") == expected
+
+
 def test_a_column_of_numbers_is_refused_also_behind_nulls(tmp_path):
     captions = pa.array([None] * 70_000 + [1.5])
     pq.write_table(pa.table({"caption": captions}), tmp_path / "a.parquet")

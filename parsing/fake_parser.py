@@ -7,18 +7,19 @@ kill, fail and slow down what surrounds a parser.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import regex
+
 from common.errors import UserError
 from parsing.parser import Resources
 from parsing.tags import Parsed
 
-_WORD = re.compile(r"[^\W\d_]{4,}")
+_WORD = regex.compile(r"[\p{L}\p{M}]{4,}")
 
 
 @dataclass(frozen=True)

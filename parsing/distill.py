@@ -29,7 +29,8 @@ from parsing.distillation.settings import DistillSettings
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 for a user's mistake."""
     try:
-        print(distill(parse_flags(arguments)))
+        if table := distill(parse_flags(arguments)):
+            print(table)
         return 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -43,7 +44,7 @@ def distill(settings: DistillSettings) -> str:
     """Trains and scores a student.
 
     Returns:
-        the table of figures, and where the student is.
+        the table of figures, and where the student is; "" in all processes but the first.
 
     Raises:
         UserError: as `read_examples`, `train`, `write_student` and `agreement`.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from parsing.llm.prompt import PromptTokens, prompt_path
 
 ADAPTER = "adapter"
 CARD = "README.md"
+_PATHS = ("teacher", "gold", "test", "output")  # `sources` has their names; folders are private
 _VERSIONS = ("torch", "transformers", "peft")
 
 
@@ -55,7 +56,7 @@ def write_student(
     with disk_errors(settings.training_folder):
         shutil.rmtree(aside, ignore_errors=True)
         if isinstance(model, PeftModel):
-            _save_adapter(model, aside / ADAPTER)
+            _save_adapter(model, base.source, aside / ADAPTER)
             merge_adapter(base.folder(), aside / ADAPTER, aside, base.revision)
         else:
             model.to(torch.bfloat16).save_pretrained(aside)
@@ -89,8 +90,18 @@ def add_figures(settings: DistillSettings, table: str) -> None:
         (settings.folder / CARD).write_text(card(settings, about, table), encoding="utf-8")
 
 
-def _save_adapter(model: PeftModel, folder: Path) -> None:
+def _without_folders(settings: DistillSettings) -> DistillSettings:
+    names = {
+        field: tuple(text.rstrip("/").rpartition("/")[2] for text in getattr(settings, field))
+        for field in ("teacher", "gold", "test")
+    }
+    return replace(settings, output=f"data/{settings.folder.name}", **names)
+
+
+def _save_adapter(model: PeftModel, base: str, folder: Path) -> None:
     """In bfloat16, half of what `peft` writes: the sum with the base is rounded to it anyway."""
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = base  # not the folder of this machine's cache
     model.save_pretrained(folder)
     path = folder / "adapter_model.safetensors"
     save_file({k: v.to(torch.bfloat16) for k, v in load_file(path).items()}, path)
@@ -114,7 +125,7 @@ def provenance(
             }
             for source in sources
         ],
-        "settings": {k: v for k, v in asdict(settings).items() if k not in ("output", "test")},
+        "settings": {k: v for k, v in asdict(settings).items() if k not in _PATHS},
         "versions": {name: version(name) for name in _VERSIONS},
     }
 
@@ -139,11 +150,11 @@ tags: [tagalign, image-captions, tagging]
 Names the visible objects of an image caption and their attributes: `young: girl; wooden: bed; cat`,
 or `-` where the caption names none. It is asked the caption alone, without rules or examples.
 
-    python parsing/run.py --model {settings.output} --captions FILE --output DIR
+    python parsing/run.py --model data/{settings.folder.name} --captions FILE --output DIR
 
 ## Training
 
-    {command_line("parsing/distill.py", settings)}
+    {command_line("parsing/distill.py", _without_folders(settings))}
 
 {learned}
 

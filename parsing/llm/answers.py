@@ -18,6 +18,8 @@ import regex
 
 from parsing.words import Grounding, joined, words
 
+VERSION = 1  # part of a run's fingerprint: changes with every change to what is read from an answer
+
 
 @dataclass(frozen=True)
 class Form:
@@ -51,6 +53,7 @@ class Answer:
 
 _WIDE = str.maketrans("；：，、。", ";:,,.")  # marks of East Asian text
 _BULLET = regex.compile(r"^(?:[\s\-*•·]+|\(?\d{1,2}[.)]\s+)+(?=[\p{L}\p{M}\p{N}])")
+_COMMA = regex.compile(r",(?![^()]*\))")  # not inside brackets
 _BRACKETS = regex.compile(r"^([^()]+)\(([^()]*)\)$")
 _NOTHING = frozenset(("", "none", "nothing", "n/a", "no objects"))
 
@@ -78,7 +81,7 @@ def read_answer(
     for item in items:
         *attributes, name = item.split(form.attribute)
         attributes = [part.strip() for text in attributes for part in text.split(",")]
-        for number, part in enumerate(name.split(",")):
+        for number, part in enumerate(_COMMA.split(name)):
             _add(answer, grounding, part, attributes if number == 0 else [], form)
     return answer
 
@@ -88,7 +91,7 @@ def _items(text: str, form: Form) -> list[str]:
     if form.end in text:
         found = [item for line in found for item in line.split(form.end)]
     elif form.attribute not in text:
-        found = [item for line in found for item in line.split(",")]
+        found = [item for line in found for item in _COMMA.split(line)]
     return [_BULLET.sub("", item.strip()) for item in found]
 
 

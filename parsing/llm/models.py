@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class Model:
         elif Path(self.source).is_dir():
             path = Path(self.source) / name
         else:
-            return self._hub_file(name)
+            return _hub_file(self.source, name, self.revision)
         return path if path.is_file() else None
 
     def provenance(self) -> dict[str, Any] | None:
@@ -88,16 +89,6 @@ class Model:
         if Path(self.source).is_dir():
             _check_sizes(Path(self.source), about.get("files", {}))
         return about
-
-    def _hub_file(self, name: str) -> Path | None:
-        from huggingface_hub import errors as hub
-        from huggingface_hub import hf_hub_download
-
-        try:
-            with without_warnings():
-                return Path(hf_hub_download(self.source, name, revision=self.revision))
-        except (OSError, ValueError, hub.EntryNotFoundError):
-            return None
 
     def _commit(self) -> str:
         """The hub's commit, which names the folder of its cache that the model lies in."""
@@ -148,6 +139,19 @@ def find_model(name: str, revision: str | None = None, tensor_parallel: int | No
             raise UserError(f"--tensor-parallel must be at least 1, not {tensor_parallel}")
         model = replace(model, tensor_parallel=tensor_parallel)
     return model
+
+
+@lru_cache(64)
+def _hub_file(source: str, name: str, revision: str | None) -> Path | None:
+    """A file of a model on the hub; None if the model has none. Asks the hub once per process."""
+    from huggingface_hub import errors as hub
+    from huggingface_hub import hf_hub_download
+
+    try:
+        with without_warnings():
+            return Path(hf_hub_download(source, name, revision=revision))
+    except (OSError, ValueError, hub.EntryNotFoundError):
+        return None
 
 
 def _usual_conversation(name: str) -> str | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import UserError, reason
 from parsing.llm import student
+from parsing.llm.answers import VERSION as READER_VERSION
 from parsing.llm.answers import read_answer
 from parsing.llm.constraint import words_regex
 from parsing.llm.engine import Completion, Engine, EngineSettings
@@ -107,6 +108,7 @@ class LLMConfig:
             "conversation": self.model.conversation,
             "prompt": self.load_prompt().hash,
             "constraint": "words" if self.constrained else "none",
+            "reader": READER_VERSION,
             "sampling": _sampling(0),
             "max caption tokens": self.max_caption_tokens,
             "normalisation": Normaliser().rules.digest,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +17,7 @@ from parsing.distillation.examples import Example
 from parsing.distillation.settings import DistillSettings
 from parsing.distillation.training import AnswerTrainer, collate, encode, in_batches, train
 
+ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = [Example(f"a red car {n}", "red: car") for n in range(40)]
 
 
@@ -69,12 +74,12 @@ def test_training_lowers_the_loss_and_leaves_the_embeddings(full, tiny_model, to
     from transformers import AutoModelForCausalLM
 
     settings = replace(settings, full=full)
-    model = train(settings, str(tiny_model), None, tokens, EXAMPLES * 4, "d")
+    model = train(settings, str(tiny_model), None, tokens, EXAMPLES * 2, "d")
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
     batch = collate([encode(each, tokens, 99) for each in EXAMPLES], 0)
     with torch.no_grad():
         before, after = base(**batch).loss, model.float()(**batch).loss
-    assert after < 0.7 * before
+    assert after < 0.95 * before
     embeddings = model.get_input_embeddings().weight
     torch.testing.assert_close(embeddings, base.get_input_embeddings().weight, atol=1e-2, rtol=1e-2)
 
@@ -127,3 +132,39 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(
 def test_captions_that_are_all_too_long_are_told(tiny_model, tokens, settings):
     with pytest.raises(UserError, match="every caption has more than --max-tokens 3 tokens"):
         run(replace(settings, max_tokens=3), tiny_model, tokens)
+
+
+def test_two_processes_train_one_model(tiny_model, settings, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+import torch
+from transformers import AutoTokenizer
+from parsing.distillation.settings import DistillSettings
+from parsing.distillation.training import train
+from parsing.llm.prompt import PromptTokens, load_prompt
+from parsing.distillation.examples import Example
+
+tokens = PromptTokens(load_prompt("student"), AutoTokenizer.from_pretrained({str(tiny_model)!r}))
+settings = DistillSettings(gold=("g",), output={settings.output!r}, batch=4, lr=1e-2, rank=4)
+examples = [Example(f"a red car {{n}}", "red: car") for n in range(40)]
+model = train(settings, {str(tiny_model)!r}, None, tokens, examples, "d")
+weights = {{name: p.detach() for name, p in model.named_parameters() if p.requires_grad}}
+torch.save(weights, {str(tmp_path)!r} + f"/rank{{os.environ['RANK']}}.pt")
+"""
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (torch.load(tmp_path / f"rank{n}.pt", weights_only=True) for n in (0, 1))
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, msg=name)
+    assert any(value.abs().max() > 0 for name, value in first.items() if "lora_B" in name)

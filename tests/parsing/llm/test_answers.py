@@ -42,6 +42,13 @@ def test_an_answer_that_names_nothing_drops_nothing(text):
     assert (answer.objects, answer.attributes, answer.dropped) == ([], [], 0)
 
 
+def test_brackets_may_hold_several_attributes():
+    assert read("bed (wooden, young), cats", "a young wooden bed and cats") == (
+        ["bed", "cats"],
+        [("wooden", "bed"), ("young", "bed")],
+    )
+
+
 def test_what_the_caption_lacks_is_dropped_and_counted():
     answer = read_answer("old: girl; red: sofa; wooden: bed;", CAPTION, FORM)
     assert answer.objects == ["girl", "bed"]

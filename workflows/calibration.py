@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from eval.confusion import ConfusionMatrix
 from eval.datasets.benchmarks import Benchmark, open_image
@@ -44,20 +47,43 @@ def for_segmentation(
     embeddings = class_embeddings(dense, tuning.names, inference.templates)
     softmax = inference.probability == SOFTMAX
     scales = softmax_scales if softmax else (inference.scale or SCALES[SIGMOID],)
-    best, chosen = -1.0, inference
-    for scale in scales:
-        segmenter = Segmenter(dense, embeddings, replace(inference, scale=scale))
-        matrices = {value: ConfusionMatrix(len(tuning.class_names)) for value in thresholds}
-        for key in tuning.keys:
-            values = segmenter.probabilities(tuning.image(key))  # (n, height, width)
+    model = _LastAnswer(dense)
+    segmenters = {
+        scale: Segmenter(model, embeddings, replace(inference, scale=scale)) for scale in scales
+    }
+    matrices = {
+        (scale, threshold): ConfusionMatrix(len(tuning.class_names))
+        for scale in scales
+        for threshold in thresholds
+    }
+    for key in tuning.keys:
+        image, truth = tuning.image(key), tuning.truth(key)
+        for scale, segmenter in segmenters.items():
+            values = segmenter.probabilities(image)  # (n, height, width)
             label, confidence = values.argmax(0).astype(np.int16) + 1, values.max(0)
-            truth = tuning.truth(key)
-            for threshold, matrix in matrices.items():
-                matrix.add(truth, np.where(confidence < threshold, 0, label).astype(np.int16))
-        for threshold, matrix in matrices.items():
-            if matrix.miou > best:
-                best, chosen = matrix.miou, replace(inference, scale=scale, threshold=threshold)
-    return chosen
+            for threshold in thresholds:
+                predicted = np.where(confidence < threshold, 0, label).astype(np.int16)
+                matrices[scale, threshold].add(truth, predicted)
+    scale, threshold = max(matrices, key=lambda pair: matrices[pair].miou)
+    return replace(inference, scale=scale, threshold=threshold)
+
+
+class _LastAnswer:
+    """A model that keeps its last answer, so that an image is encoded once for all scales."""
+
+    def __init__(self, dense: Dense):
+        self._dense = dense
+        self._windows: Tensor | None = None
+        self._answer: tuple[Tensor, Tensor] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dense, name)
+
+    def both(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Dense.both`."""
+        if self._windows is None or not torch.equal(self._windows, windows):
+            self._windows, self._answer = windows, self._dense.both(windows)
+        return self._answer
 
 
 def for_referring(dense: Dense, tuning: ReferringSet, inference: Inference) -> Inference:

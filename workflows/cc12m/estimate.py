@@ -91,9 +91,9 @@ class Settings:
         writing = self.out * step / (bandwidth * BANDWIDTH * model.gpus)
         return self.gpus // model.gpus * min(self.limit, 1 / (reading + writing))
 
-    def training_hours(self) -> float:
+    def training_hours(self, sample: int) -> float:
         """Of the student on one GPU, one epoch: 6 P (own + out) sample / (a tenth of its operations)."""
-        operations = 6 * STUDENT.parameters * (self.own + self.out) * self.sample
+        operations = 6 * STUDENT.parameters * (self.own + self.out) * sample
         return operations / (GPUS[self.gpu][1] * TRAINING) / 3600
 
 
@@ -102,7 +102,7 @@ def report(settings: Settings) -> str:
     s, teacher, student = settings, settings.rate(TEACHER), settings.rate(STUDENT)
     sample = min(s.sample, s.captions)
     alone = s.captions / teacher / 3600
-    both = sample / teacher / 3600 + s.training_hours() + s.captions / student / 3600
+    both = sample / teacher / 3600 + s.training_hours(sample) + s.captions / student / 3600
     hours = (alone, both)
     costs = [one * s.gpus * s.price for one in hours]
     rows: list[tuple[str, Sequence[str]]] = [

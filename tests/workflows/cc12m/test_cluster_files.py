@@ -94,7 +94,7 @@ def test_every_file_that_the_page_names_is_there(root):
     folder = root / "workflows" / "cc12m"
     text = (folder / "README.md").read_text()
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    assert len(links) >= 7
+    assert len(links) >= 6
     scripts = re.findall(r"(?:python|8|--) ([a-z0-9_/]+\.py)", text)
     missing = [link for link in links if not (folder / link).exists()]
     assert missing + [script for script in scripts if not (root / script).exists()] == []

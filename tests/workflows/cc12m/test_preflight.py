@@ -28,6 +28,7 @@ from eval.datasets.referring import SPLITS
 from parsing.llm.models import Model
 from parsing.llm.parser import LLMConfig
 from parsing.source.readers import Source
+from tests.eval.datasets.miniatures import ade20k
 from workflows.cc12m import preflight
 from workflows.cc12m.checks.benchmarks import ALL, check_benchmarks, check_referring
 from workflows.cc12m.checks.captions import READ, check_captions
@@ -522,12 +523,7 @@ def test_benchmarks_that_are_not_there_are_named_each(tmp_path):
     assert "there is no benchmark 'vco'" in only(check_benchmarks(["vco"], tmp_path), FAILED)
 
 
-def test_a_benchmark_that_is_there_is_ok(tmp_path, root):
-    sys.path.append(str(root / "tests" / "eval"))
-    try:
-        from miniatures import ade20k
-    finally:
-        sys.path.remove(str(root / "tests" / "eval"))
+def test_a_benchmark_that_is_there_is_ok(tmp_path):
     ade20k(tmp_path)
     assert "2 images" in only(check_benchmarks(["ade20k"], tmp_path), OK)
 

@@ -1,5 +1,5 @@
 # Sets itself up: python3 (3.11 or newer) and make are all that is needed.
-#   make demo       captions to mIoU in a small world, and a report to read: a quarter of an hour
+#   make demo       captions to mIoU in a small world, and a report to read: about eight minutes
 #   make demo-tags  the main job alone, on a real model and the bundled captions
 #   make test       every test
 #   make test-fast  those without an engine or a cluster

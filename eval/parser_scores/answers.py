@@ -15,6 +15,7 @@ from common.errors import UserError
 from common.storage import Folder
 from eval.parser_scores.gold import GoldFile
 from parsing.parser import ParserConfig
+from parsing.source.cleaning import clean
 from parsing.tags import TAGS, Parsed
 
 _WARM_UP = 16
@@ -46,7 +47,7 @@ def ask(config: ParserConfig, golds: Sequence[GoldFile]) -> list[Answers]:
     Raises:
         UserError: the parser cannot be built.
     """
-    captions = [[item.caption for item in gold.captions] for gold in golds]
+    captions = [[clean(item.caption) for item in gold.captions] for gold in golds]  # as in a run
     answers = []
     began = time.perf_counter()
     parser = config.build()

@@ -143,13 +143,14 @@ class AnswerTrainer(Trainer):
         """Mean cross-entropy over the A answer tokens of the batch, a scalar."""
         following = torch.full_like(inputs["labels"], _IGNORED)  # (B, L)
         following[:, :-1] = inputs["labels"][:, 1:]
-        self._keep = following != _IGNORED
+        self._keep = answers = following != _IGNORED
         output = model(
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
             use_cache=False,
         )
-        targets = following[self._keep]  # (A,)
+        self._keep = None  # the model is used without the Trainer afterwards
+        targets = following[answers]  # (A,)
         loss = torch.nn.functional.cross_entropy(output.logits.float(), targets)
         return (loss, output) if return_outputs else loss
 

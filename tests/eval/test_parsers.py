@@ -110,7 +110,7 @@ def test_parsers_run_from_the_repository_s_root(root, shared, tmp_path):
         (["--parsers", "nltk,clip"], "there is no parser 'clip': choose from nltk, spacy"),
         (["--parsers", "nltk,nltk"], "the parser nltk is named twice"),
         ([], "nothing to score"),
-        (["--parsers", "tag2text"], "give --tag-list"),
+        (["--parsers", "tag2text"], "--parser tag2text needs --tag-list FILE"),
         (
             ["--parsers", "tag2text", "--tag-list", "absent.txt"],
             "cannot read the tag list absent.txt",

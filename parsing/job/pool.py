@@ -321,7 +321,11 @@ class Pool:
     def _watch(self) -> None:
         now = time.monotonic()
         for member in list(self._members):
-            if member.ready and member.progress_ref is None and now - member.asked > PROGRESS_SECONDS:
+            if (
+                member.ready
+                and member.progress_ref is None
+                and now - member.asked > PROGRESS_SECONDS
+            ):
                 member.progress_ref, member.asked = member.actor.progress.remote(), now
             if not member.placed and not self.ready and now - member.created > self._patience:
                 raise UserError(self._no_room())

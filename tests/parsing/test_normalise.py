@@ -116,9 +116,7 @@ def test_short_names_that_say_something_are_tags(text):
     assert normalise_object(text) == text
 
 
-@pytest.mark.parametrize(
-    "text", ["red", "dark brown", "black and white", "blue-green", "White"]
-)
+@pytest.mark.parametrize("text", ["red", "dark brown", "black and white", "blue-green", "White"])
 def test_a_colour_alone_is_an_attribute_and_no_object(text):
     assert normalise_object(text) is None
     assert normalise_attribute(text)

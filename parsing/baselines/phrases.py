@@ -1,11 +1,9 @@
-"""From noun phrases to tags: what the parsers that read grammar have in common."""
+"""From noun phrases to tags: what the parsers that read grammar share."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -17,55 +15,45 @@ from parsing.tags import Parsed
 _SUFFIXES = ("ed", "less", "ous", "ible")
 
 
-@dataclass(frozen=True)
-class Words:
-    """The classes of `words.yaml`, and a digest that changes whenever they do."""
+class Words(dict[str, frozenset[str]]):
+    """The classes of `words.yaml` by name.
 
-    colours: frozenset[str]
-    shades: frozenset[str]
-    materials: frozenset[str]
-    pointing: frozenset[str]
-    position: frozenset[str]
-    quantities: frozenset[str]
-    places: frozenset[str]
-    pictures: frozenset[str]
-    prepositions: frozenset[str]
-    things: frozenset[str]
-    digest: str
+    Attributes:
+        digest: changes whenever the file does; part of a parser's fingerprint.
+    """
 
-    @classmethod
-    def load(cls) -> Words:
+    def __init__(self) -> None:
         text = Path(__file__).with_name("words.yaml").read_bytes()
-        classes = {name: frozenset(words) for name, words in yaml.safe_load(text).items()}
-        return cls(**classes, digest=hashlib.sha256(text).hexdigest()[:16])
+        classes = yaml.safe_load(text).items()
+        super().__init__((name, frozenset(words.split())) for name, words in classes)
+        self.digest = hashlib.sha256(text).hexdigest()[:16]
 
 
 class Phrases:
     """Says which tags a noun phrase or a predicate adds to a caption's."""
 
-    def __init__(self, words: Words, normaliser: Normaliser):
-        self.words = words
-        self.normaliser = normaliser
-        self.describes = lru_cache(100_000)(self._describes)
-        # `one` is mostly a pronoun, and nobody counts to it.
-        self.silent = words.pointing | words.position | {"one", "1"}
-        self._counting = words.quantities | words.places | words.pictures
+    def __init__(self) -> None:
+        self.words = Words()
+        self.normaliser = Normaliser()
+        self._describing = self.words["colours"] | self.words["materials"]
 
-    def _describes(self, noun: str) -> bool:
-        """Whether what a tagger calls a noun describes the noun that follows it."""
-        if noun in self.words.colours or noun in self.words.materials:
+    def text(self, caption: str) -> str:
+        """The caption as taggers get it: lower case, with nouns for placeholders."""
+        return self.normaliser.named(caption.lower())
+
+    def describes(self, word: str) -> bool:
+        """Whether a word describes the noun that follows it, even if a tagger calls it a noun."""
+        if word in self._describing:
             return True
-        if len(noun) < 6 or noun.endswith("eed"):  # a flower bed, a lawn chair, a seaweed salad
-            return False
-        return noun.endswith(_SUFFIXES)
+        # Not a flower bed, a lawn chair, a seaweed salad.
+        return len(word) > 5 and word.endswith(_SUFFIXES) and not word.endswith("eed")
+
+    def is_action(self, word: str) -> bool:
+        """Whether a word that a tagger calls a noun says what somebody does (skiing)."""
+        return word.endswith("ing") and word not in self.words["things"]
 
     def add(
-        self,
-        parsed: Parsed,
-        modifiers: Sequence[str],
-        nouns: Sequence[str],
-        placed: bool = False,
-        of: bool = False,
+        self, parsed: Parsed, modifiers: Sequence[str], nouns: Sequence[str], placed: bool, of: bool
     ) -> str | None:
         """Adds the tags of one noun phrase.
 
@@ -80,45 +68,32 @@ class Phrases:
             The object, or None where the phrase names no thing of its own: `a number of`, `in
             front of`, `a picture of`.
         """
-        start, last = 0, len(nouns) - 1
-        while start < last and self.describes(nouns[start]):
-            start += 1
-        if start:
-            modifiers, nouns = [*modifiers, *nouns[:start]], nouns[start:]
-        head = nouns[-1]
-        if head in self._counting:
-            if len(nouns) > 1 and head in self.words.places:
-                nouns = nouns[:-1]  # mountain top
-            elif of or (placed and head in self.words.places):
+        nouns, modifiers = list(nouns), list(modifiers)
+        while len(nouns) > 1 and self.describes(nouns[0]):
+            modifiers.append(nouns.pop(0))
+        if nouns[-1] in self.words["places"]:
+            if len(nouns) > 1:
+                nouns.pop()  # mountain top
+            elif placed or of:
                 return None
+        elif of and self.normaliser.singular(nouns[-1]) in self.words["quantities"]:
+            return None
         thing = self.normaliser.object(" ".join(nouns))
         if thing is not None:
             if thing not in parsed.objects:
                 parsed.objects.append(thing)
-            if modifiers:
-                self.describe(parsed, modifiers, thing)
+            self.describe(parsed, modifiers, thing)
         return thing
 
     def describe(self, parsed: Parsed, modifiers: Sequence[str], thing: str) -> None:
-        """Adds attributes to an object that is already there."""
-        shade = ""
-        for modifier in modifiers:
-            if modifier in self.silent:
-                continue
-            if shade:
-                if modifier in self.words.colours:
-                    modifier = f"{shade} {modifier}"
-                else:
-                    self._pair(parsed, shade, thing)
-                shade = ""
-            elif modifier in self.words.shades:
-                shade = modifier
-                continue
-            self._pair(parsed, modifier, thing)
-        if shade:
-            self._pair(parsed, shade, thing)
-
-    def _pair(self, parsed: Parsed, modifier: str, thing: str) -> None:
-        attribute = self.normaliser.attribute(modifier)
-        if attribute is not None and (attribute, thing) not in parsed.attributes:
-            parsed.attributes.append((attribute, thing))
+        """Adds attributes to an object that is already there; a shade and its colour are one."""
+        attributes: list[str] = []
+        for word in modifiers:
+            shade = attributes and attributes[-1] in self.words["shades"]
+            if shade and word in self.words["colours"]:
+                attributes[-1] += f" {word}"
+            elif word not in self.words["silent"]:
+                attributes.append(word)
+        for attribute in map(self.normaliser.attribute, attributes):
+            if attribute is not None and (attribute, thing) not in parsed.attributes:
+                parsed.attributes.append((attribute, thing))

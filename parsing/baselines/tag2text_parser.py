@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import ahocorasick
 import simplemma
 
 from common.errors import UserError
-from parsing.normalise import Normaliser, Rules
-from parsing.parser import Resources
-from parsing.tags import EMPTY, Parsed
+from parsing.baselines.baseline import BaselineConfig, BaselineParser
+from parsing.normalise import Normaliser
+from parsing.tags import Parsed
 
 _WORD = re.compile(r"[^\W_]+(?:['’&-][^\W_]+)*")
-_OPEN, _CLOSE = "\x02", "\x03"  # around every word, so that matches begin and end with words
 
 
 @dataclass(frozen=True)
-class Tag2TextConfig:
+class Tag2TextConfig(BaselineConfig):
     """Settings of the Tag2Text parser; the tags are read at once and travel with it.
 
     Attributes:
@@ -62,28 +60,16 @@ class Tag2TextConfig:
             raise UserError(f"the tag list {self.tag_list} holds no tags")
         object.__setattr__(self, "tags", tuple(tags))
 
-    def check(self) -> None:
-        """All is checked when the configuration is made."""
-
     def fingerprint(self) -> dict[str, Any]:
-        return {
-            "parser": self.name,
-            "tags": hashlib.sha256("\n".join(self.tags).encode()).hexdigest()[:16],
-            "normalisation": Rules.load().digest,
-        }
-
-    def about(self) -> dict[str, Any]:
-        return {}
-
-    def resources(self) -> Resources:
-        return Resources(cpus=1)
+        digest = hashlib.sha256("\n".join(self.tags).encode()).hexdigest()[:16]
+        return super().fingerprint() | {"tags": digest}
 
     def build(self) -> Tag2TextParser:
         return Tag2TextParser(self)
 
 
-class Tag2TextParser:
-    """Finds the longest tags, leftmost first and without overlap, in one pass over a caption.
+class Tag2TextParser(BaselineParser):
+    """Finds the longest tags, leftmost first and without overlap.
 
     A word of the caption matches a word of a tag in its own form, else in the singular, else as
     its lemma (`wolves running` names `wolf` and `run`).
@@ -91,64 +77,41 @@ class Tag2TextParser:
 
     def __init__(self, config: Tag2TextConfig):
         self._normaliser = Normaliser()
-        self._automaton = ahocorasick.Automaton()
+        self._tags: dict[tuple[str, ...], str] = {}
         spelt = {tag: _WORD.findall(self._normaliser.named(tag)) for tag in config.tags}
-        self._words = {word for words in spelt.values() for word in words}
+        self._words = frozenset(chain(*spelt.values()))
         for tag, words in spelt.items():
             # A tag that normalisation drops is no more seen here than in any other parser.
             if words and self._normaliser.object(tag) is not None:
-                for key in dict.fromkeys((self._key(words), self._key(self._singular(words)))):
-                    if not self._automaton.exists(key):
-                        self._automaton.add_word(key, (len(key), tag))
-        self._automaton.make_automaton()
-        self._matching = len(self._automaton) > 0
-        self._marked = lru_cache(500_000)(self._mark)
+                singular = self._normaliser.singular(words[-1])
+                self._tags.setdefault(tuple(words), tag)
+                self._tags.setdefault((*words[:-1], singular), tag)
+        # By a tag's first word, the number of words of the longest such tag.
+        self._longest: dict[str, int] = {}
+        for words in self._tags:
+            self._longest[words[0]] = max(len(words), self._longest.get(words[0], 0))
+        self._forms = lru_cache(500_000)(self._find_forms)
 
-    def parse(self, captions: Sequence[str]) -> list[Parsed]:
-        return [self._parse(caption) for caption in captions]
-
-    def close(self) -> None:
-        pass
-
-    def _parse(self, caption: str) -> Parsed:
+    def read(self, caption: str) -> Parsed:
         words = _WORD.findall(self._normaliser.named(caption.lower()))
-        if not words:
-            return Parsed(status=EMPTY, error="no word in it that could be a tag")
-        if not self._matching:
-            return Parsed()
-        text = "".join(map(self._marked, words))
-        return Parsed(list(dict.fromkeys(self._longest(text))))
+        words = list(chain.from_iterable(map(self._forms, words)))
+        found: dict[str, None] = {}
+        start = 0
+        while start < len(words):
+            length = self._longest.get(words[start], 0)
+            while length and tuple(words[start : start + length]) not in self._tags:
+                length -= 1
+            if length:
+                found[self._tags[tuple(words[start : start + length])]] = None
+            start += length or 1
+        return Parsed(list(found))
 
-    def _longest(self, text: str) -> Iterator[str]:
-        """The longest tag at each place, leftmost first, none overlapping one before.
-
-        Chosen from all matches: the automaton's own search for the longest ones loses a tag that
-        begins inside a longer one which then doesn't come about (`big` after `dog house`, where
-        `big dog house` is a tag as well).
-        """
-        found = [
-            (end + 1 - length, -length, tag) for end, (length, tag) in self._automaton.iter(text)
-        ]
-        free = 0
-        for start, minus_length, tag in sorted(found):
-            if start >= free:
-                free = start - minus_length
-                yield tag
-
-    @staticmethod
-    def _key(words: Sequence[str]) -> str:
-        return "".join(f"{_OPEN}{word}{_CLOSE}" for word in words)
-
-    def _singular(self, words: list[str]) -> list[str]:
-        return [*words[:-1], self._normaliser.singular(words[-1])]
-
-    def _mark(self, word: str) -> str:
-        """A word of a caption in the form in which the tags may hold it, between marks."""
+    def _find_forms(self, word: str) -> list[str]:
+        """A word of a caption in the form in which the tags may hold it; parts of a compound."""
         bare = re.sub(r"['’]s?$", "", word)
         singular = self._normaliser.singular(bare)
         for form in (word, bare, singular, simplemma.lemmatize(bare, lang="en").lower()):
             if form in self._words:
-                return self._key([form])
-        if "-" in word:
-            return "".join(self._mark(part) for part in word.split("-"))
-        return self._key([singular])
+                return [form]
+        parts = word.split("-")
+        return list(chain(*map(self._find_forms, parts))) if len(parts) > 1 else [singular]

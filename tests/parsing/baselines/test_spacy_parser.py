@@ -52,6 +52,11 @@ def test_captions_that_are_not_asked_keep_their_place(parser):
     assert (answers[0].objects, answers[4].objects) == (["dog"], ["cat"])
 
 
+def test_a_long_caption_of_one_word_has_an_answer(parser):
+    captions = ["red " * 2_400, "red , " * 1_600, "red and " * 1_200]
+    assert [parsed.status for parsed in parser.parse(captions)] == ["ok"] * 3
+
+
 def test_batches_change_no_answer(parser, shared):
     lines = (shared / "captions" / "cc3m_val_dev.tsv").read_text().splitlines()[:300]
     captions = [line.split("\t")[1] for line in lines]

@@ -310,8 +310,12 @@ def test_the_real_model_answers_real_and_spoilt_captions_whatever_is_killed(pars
     assert again.returncode == 0, again.stderr
     times = {p.name: p.stat().st_mtime_ns for p in output.glob("part-*.json")}
     assert committed.items() <= times.items(), "a committed shard was parsed again"
-    assert tags(output) == tags(tmp_path / "undisturbed")
-    rows = tags(output)
+    rows, expected = tags(output), tags(tmp_path / "undisturbed")
+    for name in ("caption_id", "caption", "status", "error"):
+        assert [row[name] for row in rows] == [row[name] for row in expected]
+    # Greedy decoding in bfloat16 depends on the batch: what runs beside a caption can decide a tie.
+    other = [row for row, old in zip(rows, expected, strict=True) if row != old]
+    assert len(other) <= 3, other
     assert [row["caption_id"] for row in rows] == list(range(len(rows)))
     by_caption = {row["caption"]: row for row in rows}
     assert by_caption["a young girl in a yellow raincoat jumps over a puddle"]["objects"]

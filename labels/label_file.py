@@ -1,6 +1,7 @@
 """The label file: one Parquet row per image, with the vocabulary in the file's own metadata.
 
-Rows are in the order of the images' shards. The key-value metadata of the Parquet footer holds
+Rows are in the order of the images' shards. A file that `training/check_tags.py` wrote has a column of
+scores more (`SCORED_LABELS`); every reader takes both. The key-value metadata of the Parquet footer holds
 `tagalign.labels` (JSON, see `About`) and `tagalign.vocabulary` (JSON, see `Vocabulary.to_json`), which
 DuckDB's `parquet_kv_metadata` and pyarrow's `read_metadata(path).metadata` show.
 """
@@ -12,6 +13,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,7 +33,11 @@ LABELS = pa.schema(
         ),
     ]
 )
+# A score for each tag id, in [0, 1]: the probability that the picture shows it. Null: not judged.
+SCORES = pa.field("scores", pa.list_(pa.field("element", pa.float16())), nullable=False)
+SCORED_LABELS = LABELS.append(SCORES)
 ABOUT_KEY = b"tagalign.labels"
+CHECK_KEY = b"tagalign.check"  # JSON: how the scores were made
 VOCABULARY_KEY = b"tagalign.vocabulary"
 FORMAT = 1
 # The encodings that made the smallest files: frequent tags have small ids, so two of an id's four bytes
@@ -40,7 +46,7 @@ ENCODINGS = {
     "tag_ids.list.element": "BYTE_STREAM_SPLIT",
     "key": "DELTA_BYTE_ARRAY",
     "caption": "DELTA_LENGTH_BYTE_ARRAY",
-}
+}  # scores stay plain, as DuckDB reads 16 bits in no other encoding
 ROW_GROUP = 131_072  # rows; a reader decodes a row group at a time
 
 
@@ -52,7 +58,7 @@ class About:
         images: number of rows.
         labels: number of tag ids in all rows, the non-zeros of the label matrix.
         vocabulary: fingerprint of the vocabulary in the footer.
-        digest: of keys and tag ids, so that two files of the same shape have different footers.
+        digest: of keys, tag ids and scores, so that two files of the same shape have different footers.
         format: version of this layout.
     """
 
@@ -80,16 +86,25 @@ class LabelWriter:
 
     When the block raises, the temporary file is deleted and an earlier label file stays.
 
+    Args:
+        path: of the file.
+        vocabulary: the tags that the ids stand for.
+        check: how the tags were checked, for the footer; then tables have schema `SCORED_LABELS`.
+
     Raises:
         UserError: no room or no permission.
     """
 
-    def __init__(self, path: str | Path, vocabulary: Vocabulary):
+    def __init__(
+        self, path: str | Path, vocabulary: Vocabulary, check: dict[str, Any] | None = None
+    ):
         self.path = Path(path)
         self.vocabulary = vocabulary
+        self.check = check
+        self.schema = LABELS if check is None else SCORED_LABELS
         self.images = self.labels = 0
         self._digest = xxhash.xxh3_128()
-        self._pending = LABELS.empty_table()  # rows that do not fill a row group yet
+        self._pending = self.schema.empty_table()  # rows that do not fill a row group yet
         self._folder = Folder(self.path.parent)
         self._stack = contextlib.ExitStack()
         self._finished = False
@@ -101,7 +116,7 @@ class LabelWriter:
             self._file = open(aside, "wb")
             self._writer = pq.ParquetWriter(
                 self._file,
-                LABELS,
+                self.schema,
                 compression="zstd",
                 compression_level=3,
                 use_dictionary=False,
@@ -113,21 +128,25 @@ class LabelWriter:
         """Adds rows. The file does not depend on how they are cut into calls.
 
         Args:
-            table: schema `LABELS`, tag ids ascending in each row.
+            table: schema `LABELS` or `SCORED_LABELS`, tag ids ascending in each row.
 
         Raises:
             UserError: no room on the disk.
         """
-        self._pending = pa.concat_tables([self._pending, table.select(LABELS.names).cast(LABELS)])
+        table = table.select(self.schema.names).cast(self.schema)
+        self._pending = pa.concat_tables([self._pending, table])
         while len(self._pending) >= ROW_GROUP:
             self._write_group(self._pending.slice(0, ROW_GROUP))
             self._pending = self._pending.slice(ROW_GROUP)
 
     def _write_group(self, table: pa.Table) -> None:
-        keys, _, lists = (column.combine_chunks() for column in table.columns)
+        keys, lists = (table[name].combine_chunks() for name in ("key", "tag_ids"))
         lengths = pc.binary_length(keys).to_numpy(), pc.list_value_length(lists).to_numpy()
         for part in (*lengths, _bytes(keys), lists.flatten().to_numpy()):
             self._digest.update(part)
+        if self.check is not None:
+            scores = table["scores"].combine_chunks().flatten()
+            self._digest.update(scores.to_numpy(zero_copy_only=False))  # null as NaN
         self.images += len(table)
         self.labels += int(lengths[1].sum())
         with self._folder.write_errors():
@@ -145,10 +164,11 @@ class LabelWriter:
             self._write_group(self._pending)
         fingerprint = self.vocabulary.fingerprint
         about = About(self.images, self.labels, fingerprint, self._digest.hexdigest())
+        metadata = {ABOUT_KEY: about.to_json(), VOCABULARY_KEY: self.vocabulary.to_json()}
+        if self.check is not None:
+            metadata[CHECK_KEY] = json.dumps(self.check, separators=(",", ":"))
         with self._folder.write_errors():
-            self._writer.add_key_value_metadata(
-                {ABOUT_KEY: about.to_json(), VOCABULARY_KEY: self.vocabulary.to_json()}
-            )
+            self._writer.add_key_value_metadata(metadata)
             self._writer.close()
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -196,7 +216,8 @@ def read_footer(path: str | Path) -> tuple[pq.FileMetaData, About, Vocabulary]:
         raise UserError(
             f"cannot read the label file {path} (damaged or cut off?): {reason(error)}"
         ) from error
-    check_columns(schema, LABELS, str(path))
+    scored = SCORES.name in schema.names
+    check_columns(schema, SCORED_LABELS if scored else LABELS, str(path))
     stored = footer.metadata or {}
     if ABOUT_KEY not in stored or VOCABULARY_KEY not in stored:
         raise UserError(
@@ -213,6 +234,21 @@ def read_footer(path: str | Path) -> tuple[pq.FileMetaData, About, Vocabulary]:
             "run labels/build_vocab.py again, or move one of the two away"
         )
     return footer, about, vocabulary
+
+
+def read_check(path: str | Path) -> dict[str, Any] | None:
+    """How the scores of a label file were made; None for a file without scores.
+
+    Raises:
+        UserError: as `read_footer`, or damaged metadata.
+    """
+    footer, _, _ = read_footer(path)
+    if SCORES.name not in footer.schema.to_arrow_schema().names:
+        return None
+    try:
+        return json.loads(footer.metadata.get(CHECK_KEY, b"{}"))
+    except ValueError as error:
+        raise UserError(f"the metadata of {path} is damaged: {error}") from error
 
 
 def _about(text: bytes, path: Path) -> About:

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from common.errors import UserError, reason
-from labels.label_file import LABELS, read_footer
+from labels.label_file import SCORED_LABELS, SCORES, read_footer
 from labels.sidecar import Arrays, cached_arrays
 from labels.vocabulary import Vocabulary
 
@@ -55,6 +55,8 @@ class Labels:
         indptr: int32 of shape (N + 1,) (int64 beyond 2^31 labels), mapped: row i owns
             `indices[indptr[i]:indptr[i + 1]]`.
         indices: int32 of shape (number of labels,), mapped: tag ids, ascending in each row.
+        scores: float16 of shape (number of labels,), mapped: the probability that the picture shows the
+            tag, 1 where it was not judged; None in a file without scores.
 
     Raises:
         UserError: no such file, not a label file, damaged, or older than the vocabulary beside it.
@@ -64,18 +66,21 @@ class Labels:
     vocabulary: Vocabulary
     indptr: np.ndarray
     indices: np.ndarray
+    scores: np.ndarray | None
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
         footer, _, self.vocabulary = read_footer(self.path)
         self._identity = _identity(self.path)
+        scored = SCORES.name in footer.schema.to_arrow_schema().names
         arrays = cached_arrays(
             self.path,
             ".csr",
             self._identity,
-            lambda: _build_csr(self.path, footer.num_rows, self.num_tags),
+            lambda: _build_csr(self.path, footer.num_rows, self.num_tags, scored),
         )
         self.indptr, self.indices = arrays["indptr"], arrays["indices"]
+        self.scores = arrays.get("scores")
         self._hashes, self._rows = arrays["hashes"], arrays["rows"]
         self._sorted = memoryview(self._hashes)
         self._texts: dict[str, Arrays] = {}
@@ -157,6 +162,25 @@ class Labels:
         Raises:
             IndexError: a position outside [0, N).
         """
+        indptr, taken = self._taken(positions)
+        return indptr, self.indices[taken]
+
+    def scores_of(self, positions: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The scores of a batch of rows, in the order of the indices that `rows` gives.
+
+        Returns:
+            float32 of shape (indptr[-1],); ones in a file without scores.
+
+        Raises:
+            IndexError: a position outside [0, N).
+        """
+        _, taken = self._taken(positions)
+        if self.scores is None:
+            return np.ones(len(taken), dtype=np.float32)
+        return self.scores[taken].astype(np.float32)
+
+    def _taken(self, positions: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """indptr of a batch of rows, and where in `indices` their tags are."""
         positions = np.asarray(positions, dtype=np.int64)
         if len(positions) and not (positions.min() >= 0 and positions.max() < len(self)):
             raise IndexError(f"a row outside the {len(self)} of {self.path}")
@@ -164,8 +188,7 @@ class Labels:
         lengths = self.indptr[positions + 1] - starts
         indptr = np.zeros(len(positions) + 1, dtype=np.int64)
         np.cumsum(lengths, out=indptr[1:])
-        taken = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
-        return indptr, self.indices[taken]
+        return indptr, np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
 
     def csr(
         self, positions: Sequence[int] | np.ndarray | None = None, dtype: type = np.uint8
@@ -273,12 +296,12 @@ def _batches(path: Path, column: str):
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(_BATCH_ROWS, columns=[column]):
-                yield batch.column(0).cast(LABELS.field(column).type)
+                yield batch.column(0).cast(SCORED_LABELS.field(column).type)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"cannot read column '{column}' of {path}: {reason(error)}") from error
 
 
-def _build_csr(path: Path, rows: int, num_tags: int):
+def _build_csr(path: Path, rows: int, num_tags: int, scored: bool):
     lengths = np.empty(rows, dtype=np.int32)
     at = 0
     for lists in _batches(path, "tag_ids"):
@@ -291,6 +314,8 @@ def _build_csr(path: Path, rows: int, num_tags: int):
         "rows": ("int32" if rows <= _INT32_MAX else "int64", (rows,)),
         "indices": ("int32", (total,)),
     }
+    if scored:
+        specs["scores"] = ("float16", (total,))
 
     def fill(arrays: Arrays) -> None:
         arrays["indptr"][0] = 0
@@ -302,6 +327,8 @@ def _build_csr(path: Path, rows: int, num_tags: int):
                 raise UserError(f"column 'tag_ids' of {path} has ids outside its {num_tags} tags")
             arrays["indices"][at : at + len(ids)] = ids
             at += len(ids)
+        if scored:
+            _fill_scores(path, arrays)
         hashes, at = np.empty(rows, dtype=np.uint64), 0
         for keys in _batches(path, "key"):
             hashes[at : at + len(keys)] = _hash(keys.cast(pa.binary()).to_pylist())
@@ -311,6 +338,20 @@ def _build_csr(path: Path, rows: int, num_tags: int):
         arrays["rows"][:] = order
 
     return specs, fill
+
+
+def _fill_scores(path: Path, arrays: Arrays) -> None:
+    """The scores of all tags, 1 where there is none; they must be as many as the row's tag ids."""
+    row = at = 0
+    for lists in _batches(path, SCORES.name):
+        ends = arrays["indptr"][row : row + len(lists) + 1]
+        found = lists.flatten().to_numpy(zero_copy_only=False)  # null as NaN
+        if not np.array_equal(np.diff(lists.offsets.to_numpy()), np.diff(ends)):
+            raise UserError(f"column 'scores' of {path} has other lengths than its tag ids")
+        if not ((found >= 0) & (found <= 1) | np.isnan(found)).all():
+            raise UserError(f"column 'scores' of {path} holds values outside [0, 1]")
+        arrays["scores"][at : at + len(found)] = np.where(np.isnan(found), 1, found)
+        row, at = row + len(lists), at + len(found)
 
 
 def _build_text(path: Path, column: str):

@@ -2,7 +2,7 @@
 
     from training.dense import load_dense
 
-    dense = load_dense("data/runs/tagalign")          # or "clip", "surgery", "maskclip"
+    dense = load_dense("data/runs/tagalign")          # or "clip", "surgery", "naclip", ...
     names = dense.encode_texts(["a photo of a cat"])  # (n, D), unit length
     features = dense(images)                          # (B, h, w, D), unit length
     similarity = features @ names.T                   # (B, h, w, n), cosine
@@ -29,9 +29,9 @@ from training.groupvit import GroupVit
 from training.model import Encoder, load_encoder, make_head
 from training.runs import PROJECTOR, load_trained, read_settings, read_trained
 from training.settings import Settings
-from training.surgery import MASKCLIP, NONE, SURGERY, ImagePath, image_tokens, plain_features
+from training.surgery import MODES, NONE, ImagePath, image_tokens, plain_features
 
-BASELINES = {"clip": NONE, "surgery": SURGERY, "maskclip": MASKCLIP}
+BASELINES = {"clip": NONE} | {mode: mode for mode in MODES if mode != NONE}
 
 
 class Dense(nn.Module):
@@ -120,8 +120,8 @@ def load_dense(
     """Loads a trained run, or an untrained baseline.
 
     Args:
-        run: a run's folder; or `clip`, `surgery`, `maskclip`: CLIP's own features, along the image path
-            of that name (`none` for `clip`).
+        run: a run's folder; or one of `BASELINES`: CLIP's own features, along the image path of that
+            name (`none` for `clip`).
         device: where the model goes.
         model, weights, quick_gelu: see `load_clip`. None takes those of the run, or the paper's for a
             baseline.

@@ -78,7 +78,7 @@ class Settings:
     )
     path: str = setting(
         SURGERY,
-        "how patch tokens are read: CLIP Surgery, MaskCLIP, or the unchanged ViT (none)",
+        "how patch tokens are read: CLIP Surgery, another last block, or the unchanged ViT (none)",
         choices=MODES,
     )
     depth: int = setting(6, "number of last blocks that CLIP Surgery runs beside", metavar="N")

@@ -1,4 +1,4 @@
-"""Patch tokens from a frozen ViT: CLIP Surgery (arXiv 2304.05653), MaskCLIP, or the unchanged ViT.
+"""Patch tokens from a frozen ViT: CLIP Surgery (arXiv 2304.05653), or another last block, or none.
 
 CLIP Surgery keeps the path x through the blocks as it was trained. At one of the last blocks a second
 path z starts as a copy of x, and in this and each later block
@@ -7,7 +7,15 @@ path z starts as a copy of x, and in this and each later block
     z += out_proj(softmax(v v^T / sqrt(d)) v)    per head of width d; no feed-forward
     x  = block(x)
 
-Patch tokens come from z, the class token from x.
+Patch tokens come from z, the class token from x. The other paths change the last block alone. With its
+queries q, keys k and values v of LN1(x), and Attn(a) = softmax(a a^T / sqrt(d)) v per head:
+
+    maskclip   arXiv 2112.01071   y = x + out_proj(v);  y + MLP(LN2(y))
+    sclip      arXiv 2312.01597   y = x + out_proj(Attn(q) + Attn(k));  y + MLP(LN2(y))
+    clearclip  arXiv 2407.12442   out_proj(Attn(q))
+    naclip     arXiv 2404.08181   out_proj(softmax(k k^T / sqrt(d) + G) v)
+
+G is a Gaussian of the distance of two patches, 1 at no distance, and 0 for the class token.
 
 Shapes: B images, H x W pixels, N = 1 + h * w tokens of the class and of a grid of h x w patches,
 C channels, D joint width, A attention heads of width d = C / A.
@@ -24,7 +32,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SURGERY, MASKCLIP, NONE = "surgery", "maskclip", "none"
-MODES = (SURGERY, MASKCLIP, NONE)
+SCLIP, CLEARCLIP, NACLIP = "sclip", "clearclip", "naclip"
+MODES = (SURGERY, MASKCLIP, SCLIP, CLEARCLIP, NACLIP, NONE)
+NEIGHBOURHOOD = 5.0  # standard deviation of NACLIP's Gaussian, in patches
 
 
 @dataclass(frozen=True)
@@ -32,8 +42,8 @@ class ImagePath:
     """How patch tokens are read from the ViT.
 
     Attributes:
-        mode: `surgery`; `maskclip` (arXiv 2112.01071: the last block with values in place of
-            attention); `none`, the tokens of the unchanged ViT.
+        mode: `surgery`; `maskclip`, `sclip`, `clearclip` or `naclip`, see the head of this file; `none`,
+            the tokens of the unchanged ViT.
         depth: number of last blocks that have the second path of CLIP Surgery; 6 in the paper. A ViT
             with fewer blocks has it in all of them.
 
@@ -90,14 +100,11 @@ def image_tokens(
             x = block(x)
         return Tokens(x[:, 1:], x[:, 0], grid)
 
-    if path.mode == MASKCLIP:
+    if path.mode != SURGERY:
         for block in blocks[:-1]:
             x = block(x)
-        last = blocks[-1]
-        patches = x[:, 1:]  # (B, h * w, C)
-        patches = patches + last.ls_1(last.attn.out_proj(_values(last, patches)))
-        patches = patches + last.ls_2(last.mlp(last.ln_2(patches)))
-        return Tokens(patches, last(x)[:, 0] if class_token else None, grid)
+        patches = _last_block(blocks[-1], x, path.mode, grid)  # (B, h * w, C)
+        return Tokens(patches, blocks[-1](x)[:, 0] if class_token else None, grid)
 
     start = max(len(blocks) - path.depth, 0)
     for block in blocks[:start]:
@@ -120,8 +127,57 @@ def value_attention(block: nn.Module, x: Tensor) -> Tensor:
     Returns:
         shape (B, N, C).
     """
-    v = _values(block, x).unflatten(-1, (block.attn.num_heads, -1)).transpose(1, 2)  # (B, A, N, d)
-    mixed = F.scaled_dot_product_attention(v, v, v)  # (B, A, N, d)
+    v = _by_head(block, _values(block, x))  # (B, A, N, d)
+    return _joined(block, F.scaled_dot_product_attention(v, v, v))
+
+
+def neighbourhood(grid: tuple[int, int], device: torch.device | str | None = None) -> Tensor:
+    """NACLIP's G: exp(-distance^2 / (2 sigma^2)) of two patches, and 0 for the class token.
+
+    Args:
+        grid: (h, w).
+        device: of the result.
+
+    Returns:
+        float32 of shape (N, N); sigma is `NEIGHBOURHOOD` patches.
+    """
+    down, across = (torch.arange(side, device=device).float() for side in grid)
+    # The Gaussian of a distance is the product of those of its two coordinates.
+    gaussians = [
+        torch.exp(-((at[:, None] - at) ** 2) / (2 * NEIGHBOURHOOD**2)) for at in (down, across)
+    ]
+    return F.pad(torch.kron(*gaussians), (1, 0, 1, 0))
+
+
+def _last_block(last: nn.Module, x: Tensor, mode: str, grid: tuple[int, int]) -> Tensor:
+    """The patches that a changed last block makes of its input x: (B, N, C) to (B, h * w, C)."""
+    if mode == MASKCLIP:
+        update = last.attn.out_proj(_values(last, x))  # (B, N, C)
+    else:
+        attend = F.scaled_dot_product_attention
+        joint = F.linear(last.ln_1(x), last.attn.in_proj_weight, last.attn.in_proj_bias)
+        q, k, v = (_by_head(last, part) for part in joint.chunk(3, dim=-1))  # (B, A, N, d)
+        if mode == SCLIP:
+            mixed = attend(q, q, v) + attend(k, k, v)
+        elif mode == CLEARCLIP:
+            mixed = attend(q, q, v)
+        else:
+            mixed = attend(k, k, v, attn_mask=neighbourhood(grid, x.device).to(k.dtype))
+        update = _joined(last, mixed)  # (B, N, C)
+    patches = last.ls_1(update)[:, 1:]  # (B, h * w, C)
+    if mode in (CLEARCLIP, NACLIP):
+        return patches
+    patches = x[:, 1:] + patches
+    return patches + last.ls_2(last.mlp(last.ln_2(patches)))
+
+
+def _by_head(block: nn.Module, x: Tensor) -> Tensor:
+    """(B, N, C) to (B, A, N, d)."""
+    return x.unflatten(-1, (block.attn.num_heads, -1)).transpose(1, 2)
+
+
+def _joined(block: nn.Module, mixed: Tensor) -> Tensor:
+    """The output projection of the heads together: (B, A, N, d) to (B, N, C)."""
     return block.attn.out_proj(mixed.transpose(1, 2).flatten(-2))
 
 
@@ -165,10 +221,8 @@ def position_embeddings(visual: VisionTransformer, grid: tuple[int, int]) -> Ten
     if grid == tuple(visual.grid_size):
         return positions
     trained = positions[1:].T.reshape(1, -1, *visual.grid_size)  # (1, C, trained h, trained w)
-    # Bicubic and antialiased, as open_clip resizes the embeddings of a checkpoint.
-    resized = F.interpolate(  # (1, C, h, w)
-        trained.float(), size=grid, mode="bicubic", align_corners=False, antialias=True
-    )
+    # Bicubic without antialiasing, as the paper's release resizes them; open_clip antialiases.
+    resized = F.interpolate(trained.float(), size=grid, mode="bicubic")  # (1, C, h, w)
     return torch.cat([positions[:1], resized[0].flatten(1).T.to(positions.dtype)])
 
 

@@ -8,7 +8,15 @@ import open_clip
 import pytest
 import torch
 
-from training.surgery import ImagePath, image_tokens, plain_features, position_embeddings
+from training.surgery import (
+    MODES,
+    ImagePath,
+    embed_patches,
+    image_tokens,
+    neighbourhood,
+    plain_features,
+    position_embeddings,
+)
 
 
 def naive_surgery(visual, images, depth):
@@ -66,7 +74,7 @@ def test_without_surgery_the_tokens_are_open_clips_own(tiny, tiny_folder, images
     assert torch.equal(plain_features(tiny.visual, ours.patches), tokens @ model.visual.proj)
 
 
-@pytest.mark.parametrize("mode", ["surgery", "maskclip"])
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "none"])
 def test_the_class_token_is_untouched_by_what_happens_to_the_patches(tiny, images, mode):
     tokens = image_tokens(tiny.visual, images, ImagePath(mode))
     assert torch.equal(plain_features(tiny.visual, tokens.class_token), tiny.visual(images))
@@ -86,12 +94,116 @@ def test_maskclip_is_a_last_block_in_which_each_patch_attends_to_itself(tiny, im
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("side", [16, 48, 64])
-def test_positions_are_resized_as_open_clip_resizes_a_checkpoint(tiny, tiny_folder, side):
-    resized = open_clip.create_model(f"local-dir:{tiny_folder}", force_image_size=side)
-    expected = resized.visual.positional_embedding
-    ours = position_embeddings(tiny.visual, (side // 8, side // 8))
-    torch.testing.assert_close(ours, expected.detach())
+def heads_of(block, x):
+    """Queries, keys and values of LN1(x) for one image, a list of (N, d) triples by head."""
+    width, heads = x.shape[-1], block.attn.num_heads
+    joint = block.ln_1(x) @ block.attn.in_proj_weight.T + block.attn.in_proj_bias
+    head = width // heads
+    return [
+        tuple(joint[:, p * width + h * head : p * width + (h + 1) * head] for p in range(3))
+        for h in range(heads)
+    ]
+
+
+def attend(a, v, added=0.0):
+    """softmax(a a^T / sqrt(d) + added) v, by loops over rows."""
+    rows = []
+    for i in range(len(a)):
+        scores = torch.stack([a[i] @ a[j] for j in range(len(a))]) / math.sqrt(a.shape[1])
+        scores = scores + (added[i] if torch.is_tensor(added) else added)
+        weights = scores.exp() / scores.exp().sum()
+        rows.append(weights @ v)
+    return torch.stack(rows)
+
+
+def gaussians(height, width):
+    """NACLIP's term for each pair of tokens, from the distance of their patches."""
+    cells = [(r, c) for r in range(height) for c in range(width)]
+    table = torch.zeros(1 + len(cells), 1 + len(cells), dtype=torch.float64)
+    for i, (r, c) in enumerate(cells, start=1):
+        for j, (s, d) in enumerate(cells, start=1):
+            table[i, j] = math.exp(-((r - s) ** 2 + (c - d) ** 2) / (2 * 5**2))
+    return table
+
+
+def naive_last_block(visual, images, mode):
+    """SCLIP, ClearCLIP and NACLIP from their definitions, one image and one head at a time."""
+    x, _ = embed_patches(visual, images)
+    *blocks, last = visual.transformer.resblocks
+    for block in blocks:
+        x = block(x)
+    table = gaussians(images.shape[2] // 8, images.shape[3] // 8)
+    results = []
+    for one in x:
+        mixed = []
+        for q, k, v in heads_of(last, one):
+            if mode == "sclip":
+                mixed.append(attend(q, v) + attend(k, v))
+            elif mode == "clearclip":
+                mixed.append(attend(q, v))
+            else:
+                mixed.append(attend(k, v, table))
+        out = last.attn.out_proj
+        y = torch.cat(mixed, dim=-1) @ out.weight.T + out.bias
+        if mode == "sclip":
+            y = one + y
+            y = y + last.mlp(last.ln_2(y))
+        results.append(y[1:])
+    return torch.stack(results)
+
+
+@pytest.mark.parametrize("mode", ["sclip", "clearclip", "naclip"])
+@pytest.mark.parametrize("size", [(32, 32), (40, 64)])
+def test_a_changed_last_block_is_the_one_of_its_paper(tiny, mode, size):
+    tiny.double()
+    images = torch.randn(2, 3, *size, dtype=torch.float64)
+    ours = image_tokens(tiny.visual, images, ImagePath(mode)).patches
+    expected = naive_last_block(tiny.visual, images, mode)
+    torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_naclips_gaussian_is_of_the_distance_in_patches():
+    torch.testing.assert_close(neighbourhood((3, 5)), gaussians(3, 5).float())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_path_runs_under_autocast(tiny, images, mode):
+    exact = image_tokens(tiny.visual, images, ImagePath(mode)).patches
+    with torch.autocast("cpu", torch.bfloat16):
+        tokens = image_tokens(tiny.visual, images, ImagePath(mode)).patches
+    assert (tokens.float() - exact).norm() < 0.05 * exact.norm()
+
+
+def cubic(distance):
+    """The kernel of bicubic interpolation with a = -0.75."""
+    d, a = abs(distance), -0.75
+    if d <= 1:
+        return (a + 2) * d**3 - (a + 3) * d**2 + 1
+    return a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a if d < 2 else 0.0
+
+
+def resized_by_loops(table, size):
+    """Bicubic interpolation of (h, w, C) to (*size, C) without antialiasing; borders are repeated."""
+    height, width, _ = table.shape
+    result = torch.zeros(*size, table.shape[2], dtype=table.dtype)
+    for r in range(size[0]):
+        for c in range(size[1]):
+            y = (r + 0.5) * height / size[0] - 0.5
+            x = (c + 0.5) * width / size[1] - 0.5
+            for i in range(math.floor(y) - 1, math.floor(y) + 3):
+                for j in range(math.floor(x) - 1, math.floor(x) + 3):
+                    cell = table[min(max(i, 0), height - 1), min(max(j, 0), width - 1)]
+                    result[r, c] += cubic(y - i) * cubic(x - j) * cell
+    return result
+
+
+@pytest.mark.parametrize("grid", [(2, 2), (8, 8), (3, 7), (5, 4)])
+def test_positions_are_resized_bicubic_without_antialiasing(tiny, grid):
+    positions = tiny.double().visual.positional_embedding
+    expected = resized_by_loops(positions[1:].reshape(4, 4, -1), grid).flatten(0, 1)
+    ours = position_embeddings(tiny.visual, grid)
+    assert torch.equal(ours[0], positions[0])
+    torch.testing.assert_close(ours[1:], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_images_of_any_shape_in_whole_patches_are_taken(tiny):

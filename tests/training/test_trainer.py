@@ -121,6 +121,7 @@ def test_every_tag_loss_trains(kind, world, tmp_path):
     [
         {"pool": "class"},
         {"path": "maskclip"},
+        {"path": "naclip"},
         {"path": "none"},
         {"separate": True},
         {"text_weight": 0.0},

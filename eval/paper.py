@@ -1,4 +1,4 @@
-"""The paper's figures, as far as `paper.yaml` contains them."""
+"""Figures of others that stand above ours: the paper's tables, and later methods (`paper.yaml`)."""
 
 from __future__ import annotations
 
@@ -9,28 +9,41 @@ from pathlib import Path
 import yaml
 
 FILE = Path(__file__).with_name("paper.yaml")
-SEGMENTATION, REFERRING = "1", "referring"
+SEGMENTATION, REFERRING, LATER = "1", "referring", "later"  # LATER: columns as in SEGMENTATION
 
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row of one of the paper's tables.
+    """A row of one of the tables.
 
     Attributes:
         table: the table's name in `paper.yaml`, such as `1`.
         method: the method that was measured.
         values: figures in per cent by column; columns without a figure are absent.
+        data: what the method was trained on; empty where the table does not say.
+        post: whether PAMR or a CRF refined the result.
+        source: where the figure was read; empty for the paper's own tables.
     """
 
     table: str
     method: str
     values: dict[str, float]
+    data: str = ""
+    post: bool = False
+    source: str = ""
+
+    @property
+    def label(self) -> str:
+        """The row's title, such as `TCL, CC3&12M, refined (paper, Table 1)`."""
+        what = ", ".join([self.method, *filter(None, [self.data, "refined" if self.post else ""])])
+        table = f"Table {self.table}" if self.table.isdecimal() else f"{self.table} table"
+        return f"{what} ({f'read in {self.source}' if self.source else f'paper, {table}'})"
 
 
 def paper_rows(
     table: str, columns: Sequence[str] | None = None, file: Path = FILE
 ) -> list[PaperRow]:
-    """The rows of one of the paper's tables that have a figure in some of the columns.
+    """The rows of one of the tables that have a figure in some of the columns.
 
     Args:
         table: a key of `tables` in the file.
@@ -48,5 +61,11 @@ def paper_rows(
         wanted = about["columns"] if columns is None else columns
         values = {name: row["values"][name] for name in wanted if name in row["values"]}
         if values:
-            rows.append(PaperRow(table, row["method"], values))
+            more = {name: row[name] for name in ("data", "post", "source") if name in row}
+            rows.append(PaperRow(table, row["method"], values, **more))
     return rows
+
+
+def shown(value: float) -> str:
+    """A figure with the digits that were reported: one decimal, or two in the referring table."""
+    return f"{value:.1f}" if round(value, 1) == value else f"{value:.2f}"

@@ -89,9 +89,7 @@ def markdown(label: str, results: dict[str, MeanAndOverall]) -> str:
     if any(one.partial or one.bad for one in results.values()):
         notes.append("Only some of the benchmarks' expressions were scored.")
     if not paper:
-        notes.append(
-            "The paper's figures for these benchmarks are not recorded in `eval/paper.yaml`."
-        )
+        notes.append("The paper has no figures for these benchmarks.")
     return table("IoU, %", {name: name for name in results}, rows, paper, notes)
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from eval.confusion import ConfusionMatrix
-from eval.paper import SEGMENTATION, PaperRow, paper_rows
+from eval.paper import LATER, SEGMENTATION, PaperRow, paper_rows, shown
 
 
 @dataclass(frozen=True)
@@ -82,20 +82,18 @@ def class_table(result: Result) -> str:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """A Markdown table of mIoU in per cent: a row per run, below the paper's rows."""
+    """A Markdown table of mIoU in per cent: a row per run, below the paper's and later methods'."""
     columns = {result.benchmark: result.title for result in results}
     rows: dict[str, dict[str, str]] = {}
     for result in results:
         mark = "*" if result.partial or result.bad else ""
         rows.setdefault(result.run, {})[result.benchmark] = percent(result.miou) + mark
-    paper = paper_rows(SEGMENTATION, list(columns))
+    paper = [row for table in (SEGMENTATION, LATER) for row in paper_rows(table, list(columns))]
     notes = []
     if any(result.partial or result.bad for result in results):
         notes.append("\\* only some of the benchmark's images were scored")
     if not paper:
-        notes.append(
-            "The paper's figures for these benchmarks are not recorded in `eval/paper.yaml`."
-        )
+        notes.append("The paper has no figures for these benchmarks.")
     return table("mIoU, %", columns, rows, paper, notes)
 
 
@@ -106,20 +104,20 @@ def table(
     paper: Sequence[PaperRow],
     notes: Sequence[str],
 ) -> str:
-    """A Markdown table whose first rows are the paper's, marked as such.
+    """A Markdown table whose first rows are others', each with its source.
 
     Args:
         figure: what the cells are, the title of the first column.
         columns: titles by column name.
         rows: cells by run and column name.
-        paper: rows of one of the paper's tables.
+        paper: rows of others, in per cent, with the digits that were reported.
         notes: paragraphs below the table.
     """
     lines = [f"| {figure} | " + " | ".join(columns.values()) + " |"]
     lines.append("|---|" + "---:|" * len(columns))
     for row in paper:
-        cells = [f"{row.values[name]:.1f}" if name in row.values else "-" for name in columns]
-        lines.append(f"| {row.method} (paper, Table {row.table}) | " + " | ".join(cells) + " |")
+        cells = [shown(row.values[name]) if name in row.values else "-" for name in columns]
+        lines.append(f"| {row.label} | " + " | ".join(cells) + " |")
     for name, cells in rows.items():
         lines.append(f"| {name} | " + " | ".join(cells.get(one, "-") for one in columns) + " |")
     return "\n".join(lines + [line for note in notes for line in ("", note)]) + "\n"

@@ -9,7 +9,7 @@ from datetime import date
 from typing import Any
 
 from eval.inference.settings import SIGMOID, Inference
-from eval.paper import paper_rows
+from eval.paper import paper_rows, shown
 from labels.settings import BOTH
 from labels.vocabulary import OBJECT
 from parsing.llm import student
@@ -101,14 +101,16 @@ def parser(chain: Chain, seeds: Sequence[int], changes: Changes) -> Table:
 
 
 def pooling(chain: Chain, seeds: Sequence[int], changes: Changes) -> Table:
-    """Table 5."""
+    """What the paper's Table 5 is about, with the class token in DiHT's place."""
     lines = [
         _line(chain, "mean of the patches", seeds, changes),
         _line(chain, "class token", seeds, (*changes, ("pool", CLASS))),
     ]
     return Table(
-        "5", "What is classified", "mIoU", lines,
+        "5", "Pooled patches or the class token", "mIoU", lines,
         [_claim("Classifying pooled patches beats classifying the class token", *lines)],
+        "Ours trains both on the same tags. The paper's Table 5 compares TagAlign with DiHT, another "
+        "model, which classifies tags on the image's embedding and was trained on LAION-2B.",
     )  # fmt: skip
 
 
@@ -238,16 +240,16 @@ def _section(table: Table) -> str:
             difference = paired_interval(one.values, base.values).shown("+")
         figure = f"{one.values[0]:.1f}" if one.fixed else mean_interval(one.values).shown()
         lines.append(f"| {one.name} | {figure} | {difference} |")
-    lines += [f"| *the paper's: {name}* | {text} | |" for name, text in _papers(table.number)]
+    lines += [f"| *{name}* | {text} | |" for name, text in _papers(table.number)]
     return "\n".join(
         [*lines, "", *([table.note, ""] if table.note else []), *(f"- {c}" for c in table.claims)]
     )
 
 
 def _papers(number: str) -> list[tuple[str, str]]:
-    """The paper's rows of this table, as far as the data file has any."""
+    """The paper's rows of this table."""
     return [
-        (row.method, ", ".join(f"{name} {value}" for name, value in row.values.items()))
+        (row.label, ", ".join(f"{name} {shown(value)}" for name, value in row.values.items()))
         for row in paper_rows(number)
     ]
 

@@ -44,6 +44,9 @@ class FakeConfig:
     def check(self) -> None:
         pass
 
+    def pinned(self) -> FakeConfig:
+        return self
+
     def fingerprint(self) -> dict[str, Any]:
         return {"parser": self.name}
 

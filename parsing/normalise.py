@@ -17,6 +17,7 @@ import yaml
 from common.errors import UserError
 
 RULES = Path(__file__).with_name("normalise.yaml")
+LIBRARIES = ("simplemma", "regex")  # whose versions change tags: a dictionary, classes of characters
 
 # Endings that turn a plural into its singular. A lemma that is none of these is no singular:
 # lemmatisers also take `painting` to `paint` and `warmer` to `warm`.

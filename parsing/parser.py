@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from parsing.tags import Parsed
 
@@ -53,6 +53,17 @@ class ParserConfig(Protocol):
 
         Raises:
             UserError: in one sentence, what is missing and how to get it.
+        """
+        ...
+
+    def pinned(self) -> Self:
+        """The same with the content of all that it names by a path, a name or a branch.
+
+        The driver pins once. What an actor builds is then what the fingerprint says, whichever files
+        lie on its node.
+
+        Raises:
+            UserError: as `check`.
         """
         ...
 

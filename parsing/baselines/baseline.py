@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
-from parsing.normalise import Rules
+from parsing.normalise import LIBRARIES, Rules
 from parsing.parser import Resources
 from parsing.tags import EMPTY, TOO_LONG, Parsed
+from parsing.versions import digest_of
 
 MAX_CHARACTERS = 10_000  # memory and time of a parse grow with the caption
 
@@ -20,8 +22,15 @@ class BaselineConfig:
     def check(self) -> None:
         pass
 
+    def pinned(self) -> Self:
+        return self
+
     def fingerprint(self) -> dict[str, Any]:
-        return {"parser": self.name, "normalisation": Rules.load().digest}
+        return {
+            "parser": self.name,
+            "normalisation": Rules.load().digest,
+            "code": digest_of(sys.modules[type(self).__module__], libraries=LIBRARIES),
+        }
 
     def about(self) -> dict[str, Any]:
         return {}

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from parsing.job import cluster
 from parsing.job.run_folder import RunFolder
 from parsing.job.settings import RunSettings
+from parsing.job.worker import parse_table, screen
 from parsing.parser import ParserConfig
 from parsing.source import cleaning
+from parsing.versions import digest_of
 
 
 def run(settings: RunSettings, choose_parser: Callable[[], ParserConfig]) -> RunFolder:
@@ -29,8 +31,10 @@ def run(settings: RunSettings, choose_parser: Callable[[], ParserConfig]) -> Run
     with cluster.connected(settings.address):
         config = choose_parser()
         config.check()
+        config = config.pinned()
+        shared = {"cleaning": cleaning.digest(), "screening": digest_of(screen, parse_table)}
         folder = RunFolder(settings.output)
-        with folder.opened(config.fingerprint() | {"cleaning": cleaning.digest()}):
+        with folder.opened(config.fingerprint() | shared):
             # Ray reads its environment when it is imported: only now is it as it should be.
             from parsing.job.shard_run import ShardRun
 

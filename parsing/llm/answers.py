@@ -18,8 +18,6 @@ import regex
 
 from parsing.words import Grounding, joined, words
 
-VERSION = 1  # part of a run's fingerprint: changes with every change to what is read from an answer
-
 
 @dataclass(frozen=True)
 class Form:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import EngineDied, UserError
 from common.quiet import output_in_file
+from parsing.llm.questions import Completion
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -72,23 +73,6 @@ class EngineSettings:
             "max_num_batched_tokens": 4096,
             "enforce_eager": True,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What the model wrote for one prompt.
-
-    Attributes:
-        text: the answer, stop string excluded.
-        tokens: how many tokens it took.
-        complete: False where the limit on tokens cut it off.
-        error: why there is no answer, else None.
-    """
-
-    text: str
-    tokens: int
-    complete: bool
-    error: str | None = None
 
 
 class Engine:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +17,8 @@ from parsing.llm import embedded_model, student
 
 PROMPT = "prompt.yaml"  # in a model's folder: the prompt that the model was trained with
 PROVENANCE = "tagalign.json"  # in a student's folder: what it was trained on, and how
+# Of a weight file, bytes: one up to this size is hashed whole, a larger one in so many parts of a size.
+_WHOLE, _PARTS, _PART = 16 << 20, 256, 16 << 10
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,14 @@ class Model:
         conversation: a layout of `parsing.llm.prompt`, for models whose tokenizer has no chat
             template; None goes by the tokenizer.
         tensor_parallel: GPUs that one engine spans.
+        expected: the digest that the model must have wherever it is loaded; None takes any.
     """
 
     source: str
     revision: str | None = None
     conversation: str | None = None
     tensor_parallel: int = 1
+    expected: str | None = None
 
     def folder(self) -> str:
         """What vLLM and transformers load; makes the folder of a model that comes with the project.
@@ -59,6 +65,30 @@ class Model:
         if Path(self.source).is_dir():
             return _folder_digest(Path(self.source))
         return self._commit()
+
+    def pinned(self) -> Model:
+        """The same model as it is now: its commit for a revision, its digest to be compared.
+
+        Raises:
+            UserError: as `digest`.
+        """
+        digest = self.digest()
+        of_hub = self.source not in _MADE_HERE and not Path(self.source).is_dir()
+        return replace(self, revision=digest if of_hub else self.revision, expected=digest)
+
+    def check(self) -> None:
+        """Looks whether the model is here, and is the one that is expected.
+
+        Raises:
+            UserError: as `digest`; or it is another one.
+        """
+        digest = self.digest()
+        if self.expected not in (None, digest):
+            raise UserError(
+                f"the model {self.source} on {socket.gethostname()} is not the one that this run began "
+                f"with: its digest is {digest[:12]} instead of {self.expected[:12]}; copy the same "
+                "files to every node"
+            )
 
     def file(self, name: str) -> Path | None:
         """A file of the model's folder, fetched from the hub where need be; None if it has none."""
@@ -170,13 +200,30 @@ def _check_sizes(folder: Path, files: dict[str, int]) -> None:
 
 
 def _folder_digest(folder: Path) -> str:
-    """SHA-256 over the names, sizes and first MiB of a model's files: 66 GB are not read for it."""
+    """SHA-256 over the names, sizes and samples of a model's files: 66 GB are not read for it."""
     digest = hashlib.sha256()
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     if not any(p.name == "config.json" for p in files):
         raise UserError(f"{folder} is not a model: it has no config.json")
     for path in files:
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        size = path.stat().st_size
+        digest.update(f"{path.name}\0{size}\0".encode())
         with open(path, "rb") as file:
-            digest.update(file.read(1 << 20))
+            for at, length in _samples(size):
+                file.seek(at)
+                digest.update(file.read(length))
     return digest.hexdigest()
+
+
+def _samples(size: int) -> Iterator[tuple[int, int]]:
+    """(offset, bytes) of a file that are hashed: all of a small one, else parts all over it.
+
+    Two trainings of one model agree in whatever was not trained, such as the embeddings, which are
+    the first tens of megabytes of a file: its beginning tells nothing.
+    """
+    if size <= _WHOLE:
+        yield 0, size
+        return
+    yield 0, 1 << 20
+    for part in range(1, _PARTS + 1):
+        yield (size - _PART) * part // _PARTS, _PART

@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.errors import UserError, reason
 from parsing.llm import student
-from parsing.llm.answers import VERSION as READER_VERSION
-from parsing.llm.answers import read_answer
 from parsing.llm.constraint import words_regex
-from parsing.llm.engine import Completion, Engine, EngineSettings
+from parsing.llm.engine import Engine, EngineSettings
 from parsing.llm.models import PRESETS, PROMPT, Model
 from parsing.llm.prompt import Prompt, PromptTokens, load_prompt
-from parsing.normalise import Normaliser
+from parsing.llm.questions import (
+    Completion,
+    Reader,
+    code_digest,
+    max_answer_tokens,
+    sampling,
+    unasked,
+)
+from parsing.normalise import Rules
 from parsing.parser import Resources
 from parsing.source.cleaning import clean
-from parsing.tags import EMPTY, FAILED, TOO_LONG, Parsed
-from parsing.words import words
+from parsing.tags import Parsed
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -39,8 +44,8 @@ class LLMConfig:
 
     Attributes:
         model: the LLM.
-        prompt: name of a prompt in `prompts/`, or path of a YAML file; None takes the one that the
-            model was trained with, else `default`.
+        prompt: a prompt, the name of one in `prompts/`, or the path of a YAML file; None takes the one
+            that the model was trained with, else `default`.
         constraint: "none" asks for no structured output; "words" holds an answer to its form and
             to runs of the caption's words. None takes "none" for a model that was trained for the
             task and "words" for any other.
@@ -52,7 +57,7 @@ class LLMConfig:
     """
 
     model: Model = PRESETS[student.NAME]
-    prompt: str | None = None
+    prompt: Prompt | str | None = None
     constraint: str | None = None
     max_caption_tokens: int = 256
     gpu: bool = False
@@ -76,16 +81,29 @@ class LLMConfig:
             )
 
     def check(self) -> None:
-        self.model.digest()
+        self.model.check()
         self.model.provenance()
         self.load_prompt()
 
+    def pinned(self) -> LLMConfig:
+        """See `ParserConfig`: the prompt itself, the model's commit and digest, the constraint."""
+        if self.model.expected is not None:
+            return self
+        return replace(
+            self,
+            model=self.model.pinned(),
+            prompt=self.load_prompt(),
+            constraint="words" if self.constrained else "none",
+        )
+
     def load_prompt(self) -> Prompt:
-        """The prompt that `prompt` names.
+        """The prompt that `prompt` is or names.
 
         Raises:
             UserError: there is no such file, or it is no prompt.
         """
+        if isinstance(self.prompt, Prompt):
+            return self.prompt
         if self.prompt is not None:
             return load_prompt(self.prompt)
         own = self.model.file(PROMPT)
@@ -108,10 +126,10 @@ class LLMConfig:
             "conversation": self.model.conversation,
             "prompt": self.load_prompt().hash,
             "constraint": "words" if self.constrained else "none",
-            "reader": READER_VERSION,
-            "sampling": _sampling(0),
+            "sampling": sampling(0),
             "max caption tokens": self.max_caption_tokens,
-            "normalisation": Normaliser().rules.digest,
+            "normalisation": Rules.load().digest,
+            "code": code_digest(),
         }
 
     def about(self) -> dict[str, Any]:
@@ -178,13 +196,10 @@ class Requests:
 
         prompt = self.tokens.render(caption)
         size = len(prompt) - len(self.tokens.prefix)
-        if size > self._limit:
-            error = f"{size} tokens; at most {self._limit} are parsed"
-            return Parsed(status=TOO_LONG, error=error)
-        if not words(caption):
-            return Parsed(status=EMPTY, error="no word in it")
+        if (result := unasked(caption, size, self._limit)) is not None:
+            return result
         params = SamplingParams(
-            **_sampling(size),
+            **sampling(size),
             stop=self.tokens.stop,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
@@ -198,8 +213,9 @@ class LLMParser:
     """See the module. Several threads may call `parse` at once."""
 
     def __init__(self, config: LLMConfig):
+        config = config.pinned()  # what the tokenizer is of, the weights are of
         self._requests = Requests(config)
-        self._normaliser = Normaliser()
+        self._reader = Reader(self._requests.form)
         self._lock = threading.Lock()
         prefix = len(self._requests.tokens.prefix)
         self._engine = Engine(config.model.folder(), config.model.revision, config.settings(prefix))
@@ -220,7 +236,7 @@ class LLMParser:
                 params.append(request[1])
         answers = self._engine.answer(prompts, params, self._count)
         for number, prompt, answer in zip(asked, prompts, answers, strict=True):
-            results[number] = self._read(captions[number], len(prompt), answer)
+            results[number] = self._reader.read(captions[number], len(prompt), answer)
         return results
 
     def tally(self) -> tuple[int, int]:
@@ -234,32 +250,3 @@ class LLMParser:
         with self._lock:
             self._finished += 1
             self._output_tokens += answer.tokens
-
-    def _read(self, caption: str, prompt_tokens: int, completion: Completion) -> Parsed:
-        cost = {"prompt_tokens": prompt_tokens, "output_tokens": completion.tokens}
-        if completion.error is not None:
-            return Parsed(status=FAILED, error=completion.error, **cost)
-        answer = read_answer(
-            completion.text,
-            clean(caption),
-            self._requests.form,
-            completion.complete,
-            self._normaliser.singular,
-        )
-        cut = (
-            None if completion.complete else f"the answer was cut off at {completion.tokens} tokens"
-        )
-        objects, attributes = self._normaliser.tags(caption, answer.objects, answer.attributes)
-        return Parsed(
-            objects, attributes, error=cut, raw=completion.text, dropped=answer.dropped, **cost
-        )
-
-
-def max_answer_tokens(caption_tokens: int) -> int:
-    """The longest answer, in tokens, to a caption of so many: its words, each with one mark."""
-    return 2 * caption_tokens + 16
-
-
-def _sampling(caption_tokens: int) -> dict[str, Any]:
-    """Greedy decoding, keyword arguments of vLLM's `SamplingParams`."""
-    return {"temperature": 0.0, "max_tokens": max_answer_tokens(caption_tokens)}

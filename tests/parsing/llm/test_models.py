@@ -54,6 +54,34 @@ def test_the_digest_of_a_folder_goes_by_its_files_and_not_by_its_place(tmp_path)
     assert len({digest, other, Model(str(folder)).digest()}) == 3
 
 
+def test_weights_that_differ_where_training_reached_them_are_told_apart(tmp_path):
+    """The first tens of megabytes are embeddings, the same in all trainings of one model."""
+    (tmp_path / "config.json").write_text("{}")
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(bytes(24 << 20))
+    before = Model(str(tmp_path)).digest()
+    with open(weights, "r+b") as file:
+        file.seek(12 << 20)
+        file.write(b"\1" * (1 << 20))
+    assert Model(str(tmp_path)).digest() != before
+
+
+def test_a_node_whose_folder_holds_another_model_is_told_in_one_sentence(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    model = Model(str(tmp_path)).pinned()
+    model.check()
+    assert model.revision is None
+    (tmp_path / "config.json").write_text('{"a": 1}')
+    with pytest.raises(UserError, match=r"is not the one that this run began with") as told:
+        model.check()
+    assert "\n" not in str(told.value)
+    Model(str(tmp_path)).check()  # nothing is expected of it
+
+
+def test_a_pinned_model_of_the_hub_names_its_commit_as_its_revision(cache):
+    assert Model("org/model").pinned() == Model("org/model", revision=cache, expected=cache)
+
+
 def test_a_folder_without_a_model_is_told(tmp_path):
     with pytest.raises(UserError, match=r"is not a model: it has no config.json"):
         Model(str(tmp_path)).digest()

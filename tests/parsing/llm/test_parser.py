@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 
 import pytest
 import yaml
 
 from common.errors import UserError
+from parsing.llm import models
 from parsing.llm.engine import EngineSettings
 from parsing.llm.models import Model, find_model
 from parsing.llm.parser import LLMConfig, LLMParser
@@ -23,6 +25,52 @@ def test_another_prompt_or_length_makes_another_run_and_another_machine_does_not
     assert LLMConfig(prompt=str(tmp_path / "mine.yaml")).fingerprint() != base
     assert LLMConfig(max_caption_tokens=64).fingerprint() != base
     assert LLMConfig(cpus=8, batch=32).fingerprint() == base
+
+
+def test_a_prompt_travels_as_itself_and_not_as_a_path(tmp_path):
+    """On another node the file may be missing, or an older copy of it."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("rules: List what can be seen.\n")
+    config = LLMConfig(prompt=str(mine)).pinned()
+    fingerprint = config.fingerprint()
+    for change in (lambda: mine.write_text("rules: Another.\n"), mine.unlink):
+        change()
+        arrived = pickle.loads(pickle.dumps(config))
+        arrived.check()
+        assert arrived.load_prompt().rules == "List what can be seen."
+        assert arrived.fingerprint() == fingerprint
+
+
+def test_pinning_changes_nothing_of_what_is_run_and_needs_no_second_time():
+    for model in ("tagalign-135m", "smollm2"):
+        config = LLMConfig(model=find_model(model))
+        pinned = config.pinned()
+        assert pinned.fingerprint() == config.fingerprint()
+        assert pinned.constrained == config.constrained
+        assert pinned.pinned() is pinned
+
+
+def test_a_model_of_the_hub_is_loaded_at_the_commit_of_the_fingerprint(monkeypatch):
+    """Its branch may have moved on since, and between tokenizer and weights."""
+    commits = iter(["commit of the run", "a later one", "and another"])
+    monkeypatch.setattr(Model, "_commit", lambda model: model.revision or next(commits))
+    monkeypatch.setattr(models, "_hub_file", lambda *_: None)
+    config = LLMConfig(model=Model("org/model")).pinned()
+    assert config.fingerprint()["revision"] == "commit of the run"
+    loaded = []
+
+    class Tokenizer:
+        def from_pretrained(self, **where):
+            loaded.append(where["revision"])
+            raise OSError("far enough")
+
+    monkeypatch.setattr("transformers.AutoTokenizer", Tokenizer())
+    for each in (config, pickle.loads(pickle.dumps(config))):
+        each.check()
+        with pytest.raises(UserError, match="far enough"):
+            LLMParser(each)
+    assert loaded == ["commit of the run"] * 2
+    assert config.settings(0).arguments("m", config.model.revision)["revision"] == loaded[0]
 
 
 def test_a_model_for_two_gpus_needs_them():

@@ -15,9 +15,13 @@ import simplemma
 import yaml
 
 from common.errors import UserError
+from parsing.denial import without_denied
 
 RULES = Path(__file__).with_name("normalise.yaml")
-LIBRARIES = ("simplemma", "regex")  # whose versions change tags: a dictionary, classes of characters
+LIBRARIES = (
+    "simplemma",
+    "regex",
+)  # whose versions change tags: a dictionary, classes of characters
 
 # Endings that turn a plural into its singular. A lemma that is none of these is no singular:
 # lemmatisers also take `painting` to `paint` and `warmer` to `warm`.
@@ -64,17 +68,19 @@ class Rules:
     Attributes:
         placeholders: `<person>` and its kind -> the noun that stands for it.
         determiners: words taken off the front of a tag.
+        clutter: parts of URLs, entities and files, taken out of a tag.
         stock_words: words of the picture trade, taken off the end of an object.
         colours, shades: words that are no object, alone and together.
         stock_attributes: attributes of the file rather than of what it shows.
         adjectives: noun of a material -> its adjective, the form that an attribute takes.
         singulars: plural -> singular where the library is wrong.
         plural_only: words that keep their -s.
-        digest: changes whenever the data do; part of a parser's fingerprint.
+        digest: changes whenever the data or the code do; part of a parser's fingerprint.
     """
 
     placeholders: dict[str, str]
     determiners: frozenset[str]
+    clutter: frozenset[str]
     stock_words: frozenset[str]
     stock_attributes: frozenset[str]
     colours: frozenset[str]
@@ -105,11 +111,14 @@ class Rules:
             n: _section(data, n, dict, path) for n in ("placeholders", "adjectives", "singulars")
         }
         words = (
-            *("determiners", "stock_words", "stock_attributes", "colours", "shades"),
+            *("determiners", "clutter", "stock_words", "stock_attributes", "colours", "shades"),
             "plural_only",
         )
         sets = {n: frozenset(_section(data, n, list, path)) for n in words}
-        return cls(**mappings, **sets, digest=hashlib.sha256(text).hexdigest()[:16])
+        digest = hashlib.sha256(text)
+        for name in ("normalise.py", "denial.py"):
+            digest.update(Path(__file__).with_name(name).read_bytes())
+        return cls(**mappings, **sets, digest=digest.hexdigest()[:16])
 
 
 def _section(data: Any, name: str, kind: type, path: str | Path) -> Any:
@@ -142,7 +151,7 @@ class Normaliser:
     ) -> tuple[list[str], list[tuple[str, str]]]:
         """A caption's tags in their one form, each once; what is no tag is left out.
 
-        In a caption that is not English, words keep their endings: what is a plural, a
+        What an English caption denies is no tag, see `parsing.denial`. In a caption that is not English, words keep their endings: what is a plural, a
         determiner or a stock word is known for English alone.
 
         Args:
@@ -159,7 +168,8 @@ class Normaliser:
             for attribute, text in attributes
             if names[text] and (word := said(attribute))
         ]
-        return list(dict.fromkeys(filter(None, names.values()))), list(dict.fromkeys(pairs))
+        found = list(dict.fromkeys(filter(None, names.values()))), list(dict.fromkeys(pairs))
+        return without_denied(caption, *found, self.singular) if english else found
 
     def _plain_object(self, text: str) -> str | None:
         tag = self.plain(text)
@@ -167,16 +177,18 @@ class Normaliser:
 
     def plain(self, text: str) -> str | None:
         """A tag of any language: lower case, NFC, without punctuation; None where it is no tag."""
-        tag = " ".join(filter(None, map(self._trim, _JUNK.sub(" ", _composed(text)).split())))
-        return tag if may_be_tag(tag) else None
+        words = [*filter(None, map(self._trim, _JUNK.sub(" ", _composed(text)).split()))]
+        tag = " ".join(words)
+        return tag if may_be_tag(tag) and not self.rules.clutter.issuperset(words) else None
 
     def words(self, text: str) -> list[str]:
-        """Lower-case words, with placeholders named, punctuation and leading determiners gone."""
+        """Lower-case words; placeholders are named, punctuation, clutter and leading determiners go."""
         text = self.named(_composed(text))
         words = []
         for word in _JUNK.sub(" ", text).split():
             word = self._trim(word)
-            if word and (words or word not in self.rules.determiners):
+            leads = not words and word in self.rules.determiners
+            if word and not leads and word not in self.rules.clutter:
                 words.append(word)
         return words
 

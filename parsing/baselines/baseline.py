@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-from parsing.normalise import LIBRARIES, Rules
+from parsing.denial import without_denied
+from parsing.normalise import LIBRARIES, Rules, default
 from parsing.parser import Resources
 from parsing.tags import EMPTY, TOO_LONG, Parsed
 from parsing.versions import digest_of
@@ -45,7 +46,7 @@ class BaselineParser:
     def parse(self, captions: Sequence[str]) -> list[Parsed]:
         skipped = [_skipped(caption) for caption in captions]
         texts = [text for text, result in zip(captions, skipped, strict=True) if result is None]
-        found = iter(self.read_all(texts))
+        found = map(_without_denied, texts, self.read_all(texts))
         return [next(found) if result is None else result for result in skipped]
 
     def read_all(self, captions: Sequence[str]) -> Iterable[Parsed]:
@@ -57,6 +58,12 @@ class BaselineParser:
 
     def close(self) -> None:
         pass
+
+
+def _without_denied(caption: str, parsed: Parsed) -> Parsed:
+    tags = without_denied(caption, parsed.objects, parsed.attributes, default().singular)
+    parsed.objects, parsed.attributes = tags
+    return parsed
 
 
 def _skipped(caption: str) -> Parsed | None:

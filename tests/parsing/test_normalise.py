@@ -78,6 +78,31 @@ def test_words_of_the_picture_trade_are_no_objects(text):
     assert normalise_object(text) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "tag"),
+    [
+        ("com book", "book"),
+        ("png download butterfly", "download butterfly"),
+        ("Aston Martin GT", "aston martin"),
+        ("html", None),
+        ("lt", None),
+        ("www nbsp", None),
+        ("nobody", None),
+        ("guitar amp", "guitar amp"),
+        ("fishing net", "fishing net"),
+    ],
+)
+def test_parts_of_urls_entities_and_files_are_taken_out_of_objects(text, tag):
+    assert normalise_object(text) == tag
+    assert normalise_attribute("com") is normalise_attribute("gt") is None
+
+
+def test_clutter_alone_is_no_tag_in_any_language():
+    normaliser = Normaliser()
+    assert normaliser.plain("com") is normaliser.plain("www http") is None
+    assert normaliser.plain("bolo com morango") == "bolo com morango"  # `with` in Portuguese
+
+
 def test_a_picture_of_something_names_the_thing():
     assert normalise_object("a sunset background") == "sunset"
     assert normalise_object("cat stock photo") == "cat"

@@ -1,0 +1,101 @@
+"""Tags that an English caption denies: `no people`, `without a hat`, `the door is not red`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import regex
+
+from parsing.words import Grounding
+
+_MAY_DENY = regex.compile(r"(?i)\b(?:no|not|never|without|neither|nor)\b|n['’]t\b")
+_TOKEN = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’&-][\p{L}\p{M}\p{N}]+)*|[^\s\p{L}\p{M}\p{N}]")
+_THINGS = frozenset(("no", "without", "neither", "nor"))
+_STATES = frozenset(("not", "never", "cannot"))
+_NO_DENIAL = frozenset(("only", "just", "merely", "simply", "to"))  # not only red
+_SIGNS = frozenset(("sign", "signs", "symbol", "symbols", "icon", "icons", "zone", "zones"))
+# They stand between the negation and what it denies.
+_SKIPPED_WORDS = """
+    a all an any at be been being contain containing contains even had has have having her his its my
+    one our quite really see seen show showing shows so the their too very wear wearing wears worn your
+"""
+# What is denied ends before these, or before a participle.
+_END_WORDS = """
+    a above across after against along an and are around as at away be because been before behind
+    beside between but by can could did do does down during except for from had has have he her his if
+    in inside into is it its like may might near neither no nor not off on onto out outside over she
+    should so than that the their there these they this those through to under up was we were when
+    where which while who will with without would yet you
+"""
+_SKIPPED = frozenset(_SKIPPED_WORDS.split())
+_ENDS = frozenset(_END_WORDS.split())
+
+
+def without_denied(
+    caption: str,
+    objects: Iterable[str],
+    attributes: Iterable[tuple[str, str]],
+    singular: Callable[[str], str],
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """The tags that a caption doesn't deny. What it also says without a negation stays.
+
+    Args:
+        caption: in English.
+        objects: tags.
+        attributes: (attribute, object) pairs.
+        singular: see `parsing.words.Grounding`.
+    """
+    objects, attributes = list(objects), list(attributes)
+    if _MAY_DENY.search(caption) is None:
+        return objects, attributes
+    said, unsaid = (Grounding(text, singular) for text in _split(caption))
+
+    def stays(tag: str) -> bool:
+        return said.admits(tag) or not unsaid.admits(tag)
+
+    kept = [name for name in objects if stays(name)]
+    gone = set(objects) - set(kept)
+    return kept, [pair for pair in attributes if pair[1] not in gone and stays(pair[0])]
+
+
+def _split(caption: str) -> tuple[str, str]:
+    """The words that a caption says, and those that it denies."""
+    tokens = _TOKEN.findall(caption.lower().replace("’", "'"))
+    said, denied, at = [], [], 0
+    while at < len(tokens):
+        start, end = _denied_by(tokens, at)
+        said += tokens[at:start] if start < end else tokens[at : at + 1]
+        denied += [*tokens[start:end], "."] if start < end else []
+        at = max(end, at + 1)
+    return " ".join(said), " ".join(denied)
+
+
+def _denied_by(tokens: list[str], at: int) -> tuple[int, int]:
+    """Where what the token denies begins and ends; equal where it denies nothing."""
+    token = tokens[at]
+    after = tokens[at + 1] if at + 1 < len(tokens) else "."
+    of_state = token in _STATES or token.endswith("n't")
+    if not (of_state or token in _THINGS) or (of_state and after in _NO_DENIAL):
+        return at, at
+    if token in ("no", "not") and (not after[0].isalpha() or tokens[at - 1 : at] == ["or"]):
+        return at, at  # No. 7; whether or not
+    if token == "without" and at > 1 and tokens[at - 2 : at] in (["with", "or"], ["with", "and"]):
+        return at, at
+    start = at + 1
+    while start < len(tokens) and tokens[start] in _SKIPPED:
+        start += 1
+    end = start
+    while end < len(tokens) and _goes_on(tokens, start, end):
+        end += 1
+    return (at, at) if end - start > 1 and tokens[end - 1] in _SIGNS else (start, end)
+
+
+def _goes_on(tokens: list[str], start: int, at: int) -> bool:
+    token, before = tokens[at], tokens[at - 1]
+    if token in ("or", "of"):
+        return at > start
+    if not (token[0].isalnum()):
+        return False
+    if before in ("or", "of") and token in _SKIPPED:
+        return True
+    return token not in _ENDS and (at == start or not token.endswith("ing"))

@@ -12,6 +12,8 @@ import torch
 from PIL import Image, ImageEnhance
 from torch.nn import functional as F
 
+from training.images import SIDEWAYS, as_rgb, turn
+
 RANDOM, CENTER = "random", "center"
 CROPS = (RANDOM, CENTER)
 _LOG_RATIO = math.log(4 / 3)
@@ -67,20 +69,22 @@ class Augmentation:
         """
         rng = random.Random(seed)
         image = Image.open(io.BytesIO(data))
-        width, height = image.size
+        method = turn(image)
+        on_side = method in SIDEWAYS
+        width, height = image.size[::-1] if on_side else image.size
         if self.crop == RANDOM:
             left, top, wide, high = random_box(width, height, self.min_scale, rng)
         else:
             left, top, wide, high = middle(width, height)
         # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if the crop still fills the square then.
         # The crop is rounded to whole pixels of the smaller image.
-        image.draft("RGB", (-(-width * self.size // wide), -(-height * self.size // high)))
+        enough = (-(-width * self.size // wide), -(-height * self.size // high))
+        image.draft("RGB", enough[::-1] if on_side else enough)
+        image = as_rgb(image, method)
         x, y = image.width / width, image.height / height
         image = image.crop(
             (round(left * x), round(top * y), round((left + wide) * x), round((top + high) * y))
         )
-        if image.mode != "RGB":
-            image = image.convert("RGB")  # copies an RGB image too, hence the condition
         square = resize(np.array(image), self.size)
         if self.flip and rng.random() < self.flip:
             square = square[:, ::-1]

@@ -26,9 +26,9 @@ from common.errors import UserError
 from common.storage import Folder
 from training.clip import MODEL, WEIGHTS, load_clip
 from training.groupvit import GroupVit
-from training.model import Encoder, load_encoder, make_head
+from training.model import Encoder, load_encoder, make_head, mean_and_std
 from training.runs import PROJECTOR, load_trained, read_settings, read_trained
-from training.settings import Settings
+from training.settings import CLIP_OWN, Settings
 from training.surgery import MODES, NONE, ImagePath, image_tokens, plain_features
 
 BASELINES = {"clip": NONE} | {mode: mode for mode in MODES if mode != NONE}
@@ -44,7 +44,9 @@ class Dense(nn.Module):
         path: how patch tokens are read.
         settings: of the run; None for plain CLIP.
         step: number of steps that the head was trained for.
-        mean, std, patch_size, image_size, embed_dim: the encoder's.
+        normalisation: `imagenet` or `clip`, which `mean` and `std` are those of.
+        mean, std: of each colour channel, for pixels in [0, 1].
+        patch_size, image_size, embed_dim: the encoder's.
     """
 
     def __init__(
@@ -55,12 +57,14 @@ class Dense(nn.Module):
         path: ImagePath | None = None,
         settings: Settings | None = None,
         step: int = 0,
+        normalisation: str = CLIP_OWN,
     ):
         super().__init__()
         self.name, self.path, self.settings, self.step = name, path or ImagePath(), settings, step
         self.encoder = encoder
         self.head = head.requires_grad_(False) if head is not None else None
-        self.mean, self.std = encoder.mean, encoder.std
+        self.normalisation = normalisation
+        self.mean, self.std = mean_and_std(encoder, normalisation)
         self.patch_size, self.image_size = encoder.patch_size, encoder.image_size
         self.embed_dim = encoder.embed_dim
         self.eval()
@@ -116,6 +120,7 @@ def load_dense(
     model: str | None = None,
     weights: str | None = None,
     quick_gelu: bool | None = None,
+    normalisation: str | None = None,
 ) -> Dense:
     """Loads a trained run, or an untrained baseline.
 
@@ -125,6 +130,8 @@ def load_dense(
         device: where the model goes.
         model, weights, quick_gelu: see `load_clip`. None takes those of the run, or the paper's for a
             baseline.
+        normalisation: of pixels, `imagenet` or `clip`. None takes the one that a run was trained with
+            (`clip` if it doesn't say, as runs did then), and CLIP's own for a baseline.
 
     Raises:
         UserError: no such run, a damaged one, one that has saved nothing yet, or one that was trained
@@ -134,7 +141,8 @@ def load_dense(
         encoder = load_clip(
             model or MODEL, weights or (None if model else WEIGHTS), device, quick_gelu
         )
-        return Dense(run, encoder, path=ImagePath(BASELINES[run])).to(device)
+        path = ImagePath(BASELINES[run])
+        return Dense(run, encoder, path=path, normalisation=normalisation or CLIP_OWN).to(device)
     folder = Folder(run)
     settings, origin = read_settings(folder)
     if model is not None:
@@ -149,4 +157,5 @@ def load_dense(
         )
     head = make_head(encoder, settings).to(device)
     load_trained(head, tensors, "head.", folder.path(PROJECTOR))
-    return Dense(run, encoder, head, settings.image_path, settings, step).to(device)
+    normalisation = normalisation or settings.normalisation
+    return Dense(run, encoder, head, settings.image_path, settings, step, normalisation).to(device)

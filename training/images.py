@@ -1,4 +1,4 @@
-"""Indexes the images in webdataset shards or under a folder, and reads them by position.
+"""Indexes the images in webdataset shards or under a folder, reads them by position, and decodes them.
 
 Shards are indexed once (name, offset and size of each image inside its tar). Any rank and worker can
 then read any image, in any order, without reading the bytes before it. The index is an Arrow file that
@@ -7,6 +7,7 @@ then read any image, in any order, without reading the bytes before it. The inde
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tarfile
@@ -17,8 +18,10 @@ from functools import lru_cache, partial
 from multiprocessing import get_context
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import xxhash
+from PIL import ExifTags, Image
 from tqdm import tqdm
 
 from common.errors import UserError
@@ -204,6 +207,101 @@ class ImageReader:
         """The image's place, for messages."""
         path = self.files.paths[file]
         return f"{name} in {path}" if self.files.are_shards else os.path.join(path, name)
+
+
+def decode_image(source: bytes | str | os.PathLike, orient: bool = True) -> Image.Image:
+    """Decodes an image file in any format that Pillow reads, for training, evaluation and pictures.
+
+    Args:
+        source: the file's content, or its path.
+        orient: turn the image as its EXIF data says; False gives it as it is stored, as a mask may lie.
+
+    Returns:
+        an image of mode RGB. Grey values of more than eight bits are scaled to eight, see `as_rgb`;
+        transparent pixels are white; of an animation it is the first image.
+
+    Raises:
+        Exception: whatever Pillow raises for a file that it cannot decode.
+    """
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        return as_rgb(image, turn(image, orient))
+
+
+def turn(image: Image.Image, orient: bool = True) -> Image.Transpose | None:
+    """What remains to be done with an image after Pillow has loaded it, for `as_rgb`.
+
+    Args:
+        image: as opened, not yet loaded.
+        orient: as in `decode_image`.
+    """
+    if image.format == "PNG":
+        image.load()  # EXIF data may follow the pixels, whose damage is none of the EXIF data
+    try:
+        method = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged EXIF data, for which Pillow raises errors of several types
+        return None
+    by_pillow = image.format == "TIFF"  # which Pillow turns on loading
+    if by_pillow:
+        return None if orient else _BACK.get(method, method)
+    return method if orient else None
+
+
+def as_rgb(image: Image.Image, method: Image.Transpose | None = None) -> Image.Image:
+    """An opened image in RGB, turned by `method`.
+
+    16-bit values are divided by 257. 32-bit integers and floats have no range of their own: it is the first
+    of 0 to 1 (floats only), 0 to 255 and 0 to 65,535 that holds them all, else that of the values.
+    Where a format marks pixels as transparent, the image is laid on white.
+    """
+    image.load()
+    clear = image.info.get("transparency")
+    if image.mode.startswith(("I", "F")):
+        image = _in_eight_bits(image, clear)
+    elif image.has_transparency_data:
+        # Pillow converts La, grey with multiplied alpha, to LA alone.
+        colours = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours)
+    if image.mode != "RGB":
+        image = image.convert("RGB")  # copies an RGB image too, hence the condition
+    return image if method is None else image.transpose(method)
+
+
+def _in_eight_bits(image: Image.Image, clear: object) -> Image.Image:
+    values = np.asarray(image)  # (H, W)
+    numbers = values[np.isfinite(values)]
+    low, high = 0.0, 65_535.0
+    if not image.mode.startswith("I;16") and numbers.size:
+        low, high = float(numbers.min()), float(numbers.max())
+        known = (1, 255, 65_535) if image.mode == "F" else (255, 65_535)
+        holding = [top for top in known if low >= 0 and high <= top]
+        low, high = (0.0, holding[0]) if holding else (low, high)
+    shares = (values.astype(np.float64) - low) / max(high - low, 1e-30)  # (H, W), of the range
+    scaled = np.nan_to_num(shares.clip(0, 1), nan=0.0) * 255
+    if isinstance(clear, int):
+        scaled[values == clear] = 255
+    return Image.fromarray(scaled.round().astype(np.uint8))
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = (  # those that exchange width and height
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+)
+# The others undo themselves.
+_BACK = {
+    Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
+    Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
+}
 
 
 class _Descriptor:

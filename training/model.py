@@ -17,10 +17,12 @@ from training.groupvit import PREFIX as GROUPVIT_PREFIX
 from training.groupvit import GroupVit, load_groupvit
 from training.losses import GROUPVIT, ImageTextLoss, MultiLabelContrastiveLoss, TagLoss
 from training.projector import Projector
-from training.settings import CLASS, Settings
+from training.settings import CLASS, IMAGENET, Settings
 from training.surgery import image_tokens
 
 Encoder = Clip | GroupVit
+Colours = tuple[float, ...]  # one value for each channel
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load_encoder(settings: Settings, device: torch.device | str = "cpu") -> Encoder:
@@ -41,10 +43,24 @@ def make_head(encoder: Encoder, settings: Settings) -> nn.Module:
     return Projector(encoder.visual, settings.blocks, settings.kernel)
 
 
-def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+def mean_and_std(encoder: Encoder, normalisation: str) -> tuple[Colours, Colours]:
+    """Of each colour channel, for pixels in [0, 1].
+
+    Args:
+        encoder: GroupViT has its own whatever is asked for, and they are ImageNet's.
+        normalisation: `imagenet`, or `clip`, the encoder's own.
+    """
+    if normalisation == IMAGENET and isinstance(encoder, Clip):
+        return IMAGENET_MEAN, IMAGENET_STD
+    return encoder.mean, encoder.std
+
+
+def normalise(pixels: Tensor, mean: Colours, std: Colours) -> Tensor:
     """Pixels to an encoder's images: uint8 of shape (B, H, W, 3) to float32 of shape (B, 3, H, W)."""
-    mean = torch.tensor(mean, device=pixels.device) * 255  # (3,)
-    std = torch.tensor(std, device=pixels.device) * 255  # (3,)
+    # Copies that don't wait, as the host would else stop at every step.
+    mean, std = (
+        (torch.tensor(values) * 255).to(pixels.device, non_blocking=True) for values in (mean, std)
+    )  # (3,) each
     return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)  # (B, 3, H, W)
 
 

@@ -24,11 +24,13 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from common.storage import Folder
-from training.settings import Settings
+from training.settings import CLIP_OWN, Settings
 
 CHECKPOINT = "checkpoint.safetensors"
 PROJECTOR = "projector.safetensors"
 SETTINGS = "settings.json"
+# What a run did that was made before a setting was there, where it is not the setting's default.
+BEFORE = {"normalisation": CLIP_OWN}
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def read_checkpoint(folder: Folder, settings: Settings, origin: Origin) -> Check
             f"and now there are {origin.images:,}"
         )
     for key, now in settings.fixed().items():
-        then = metadata["settings"].get(key, now)
+        then = metadata["settings"].get(key, BEFORE.get(key, now))
         if then != now:
             raise UserError(
                 f"the checkpoint {place} was trained with {key} {then}, not {now}: "
@@ -151,7 +153,7 @@ def read_checkpoint(folder: Folder, settings: Settings, origin: Origin) -> Check
 
 
 def read_settings(folder: Folder) -> tuple[Settings, Origin]:
-    """What `save_settings` wrote.
+    """What `save_settings` wrote; what an older run lacks is as it was then, see `BEFORE`.
 
     Raises:
         UserError: there is none, or it is damaged.
@@ -160,7 +162,7 @@ def read_settings(folder: Folder) -> tuple[Settings, Origin]:
         raise UserError(f"{folder.url} is not a training run: it holds no {SETTINGS}")
     try:
         value = folder.read_json(SETTINGS)
-        return Settings(**value["settings"]), Origin(**value["origin"])
+        return Settings(**BEFORE | value["settings"]), Origin(**value["origin"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder.path(SETTINGS)} is damaged: {error}") from error
 

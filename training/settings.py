@@ -15,6 +15,8 @@ from training.surgery import MODES, SURGERY, ImagePath
 
 PATCHES, CLASS = "patches", "class"
 POOLS = (PATCHES, CLASS)
+IMAGENET, CLIP_OWN = "imagenet", "clip"
+NORMALISATIONS = (IMAGENET, CLIP_OWN)
 PRECISIONS = ("auto", "fp32", "bf16")
 REFERENCE_BATCH = 4096  # the batch size that --lr is given for
 # A checkpoint can be resumed with other values of these settings, and of no others.
@@ -26,6 +28,7 @@ MAY_CHANGE = (
 GROUPS = {
     "data": (
         "labels", "images", "key_field", "workers", "size", "crop", "min_scale", "flip", "jitter",
+        "normalisation",
     ),
     "run": ("runs", "name", "resume", "cache", "save_every", "log_every", "wandb"),
     "model": (
@@ -120,6 +123,12 @@ class Settings:
     jitter: float = setting(
         0.0, "largest relative change of brightness, contrast and saturation", metavar="X"
     )
+    normalisation: str = setting(
+        IMAGENET,
+        "mean and standard deviation of pixels: ImageNet's, which the release's checkpoints were trained "
+        "with, or those that CLIP itself was trained with",
+        choices=NORMALISATIONS,
+    )
     workers: int | None = setting(
         None,
         "processes of each rank that load images; default one per core, at most 8",
@@ -146,6 +155,7 @@ class Settings:
         _one_of("--tag-loss", self.tag_loss, TAG_LOSSES)
         _one_of("--pool", self.pool, POOLS)
         _one_of("--precision", self.precision, PRECISIONS)
+        _one_of("--normalisation", self.normalisation, NORMALISATIONS)
         for name in ("batch_size", "micro_batch", "save_every", "log_every"):
             _at_least(name, getattr(self, name), 1)
         for name in ("blocks", "seed", "tag_weight", "text_weight", "weight_decay"):

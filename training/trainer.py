@@ -35,7 +35,7 @@ from training.distributed import (
 )
 from training.losses import images_with_tags
 from training.metrics import Log, Stopwatch
-from training.model import Frozen, Terms, frozen_tokens, normalise
+from training.model import Frozen, Terms, frozen_tokens, mean_and_std, normalise
 from training.runs import (
     CHECKPOINT,
     Checkpoint,
@@ -253,9 +253,8 @@ class Trainer:
         with self.watch.phase("encoder"), self._autocast():
             encoder = self.setup.encoder
             pixels = batch.pixels.to(self.device, non_blocking=True)  # (b, size, size, 3)
-            frozen = frozen_tokens(
-                encoder, normalise(pixels, encoder.mean, encoder.std), self.settings
-            )
+            mean, std = mean_and_std(encoder, self.settings.normalisation)
+            frozen = frozen_tokens(encoder, normalise(pixels, mean, std), self.settings)
             texts = torch.zeros(len(pixels), 0, device=self.device)
             if self.settings.text_weight:
                 texts = encoder.encode_tokens(batch.tokens.to(self.device, non_blocking=True))

@@ -21,6 +21,7 @@ from PIL import Image
 
 from common.errors import UserError, reason
 from eval.confusion import IGNORE
+from training.images import decode_image
 
 DATA = Path(__file__).with_name("benchmark_data")
 BACKGROUND = "background"
@@ -199,8 +200,7 @@ def open_image(path: Path) -> Image.Image:
         BadImage: the file is missing, damaged, or not an image.
     """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        return decode_image(path)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = str(error).replace(str(path), path.name)
         raise BadImage(f"it cannot be read ({reason})") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -42,6 +44,34 @@ def test_a_run_is_read_with_the_settings_that_it_was_trained_with(changes, world
     settings = world.settings(tmp_path, **changes)
     train(settings)
     assert load_dense(settings.folder)(images).shape[:3] == (3, 4, 4)
+
+
+def test_a_run_normalises_pixels_as_it_was_trained(world, tmp_path, tiny):
+    clips, imagenets = (tiny.mean, tiny.std), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    for name, expected in (("clip", clips), ("imagenet", imagenets)):
+        settings = world.settings(tmp_path, name=name, steps=1, normalisation=name)
+        train(settings)
+        dense = load_dense(settings.folder)
+        assert (dense.mean, dense.std) == expected
+        assert dense.normalisation == name
+    assert load_dense(settings.folder, normalisation="clip").mean == tiny.mean
+    assert load_dense("clip", model=settings.model).mean == tiny.mean
+    asked = load_dense("clip", model=settings.model, normalisation="imagenet")
+    assert (asked.mean, asked.std) == imagenets
+
+
+def test_the_release_normalises_and_so_do_we_unless_told_otherwise(world, tmp_path):
+    assert world.settings(tmp_path).normalisation == "imagenet"
+
+
+def test_a_run_that_does_not_say_how_it_normalises_did_it_as_clip(world, tmp_path, tiny):
+    settings = world.settings(tmp_path, steps=1, normalisation="clip")
+    train(settings)
+    path = tmp_path / "runs" / "tagalign" / "settings.json"
+    old = json.loads(path.read_text())
+    del old["settings"]["normalisation"]
+    path.write_text(json.dumps(old))
+    assert load_dense(settings.folder).mean == tiny.mean
 
 
 def test_training_pulls_images_towards_their_own_tags(world, tmp_path, pictures):

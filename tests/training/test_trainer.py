@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from common.errors import UserError
 from training import trainer
@@ -215,6 +216,35 @@ def test_a_checkpoint_of_other_settings_is_refused(world, tmp_path):
     train(settings)
     with pytest.raises(UserError, match=r"was trained with lr 0\.5, not 0\.1"):
         train(replace(settings, lr=0.1, resume=True))
+
+
+def test_a_checkpoint_from_before_the_choice_of_normalisation_is_clips(world, tmp_path):
+    settings = world.settings(tmp_path, steps=1, normalisation="clip")
+    train(settings)
+    path = f"{settings.folder}/checkpoint.safetensors"
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["about"])
+    del about["settings"]["normalisation"]
+    save_file(load_file(path), path, {"about": json.dumps(about)})
+    with pytest.raises(UserError, match="was trained with normalisation clip, not imagenet"):
+        train(replace(settings, normalisation="imagenet", resume=True, steps=2))
+    train(replace(settings, resume=True, steps=2))
+
+
+def test_pixels_are_normalised_as_the_settings_say(world, tmp_path):
+    """White is (1 - mean) / std of each channel, which the frozen encoder gets."""
+    seen = []
+    for name in ("clip", "imagenet"):
+        ours = Trainer(world.settings(tmp_path, name=name, normalisation=name), torch.device("cpu"))
+        batch = ours.setup.data[0]
+        white = batch._replace(pixels=torch.full_like(batch.pixels, 255))
+        ours.setup.encoder.visual.conv1.register_forward_hook(
+            lambda module, inputs, output: seen.append(inputs[0][0, :, 0, 0])
+        )
+        ours._encode(white)
+    torch.testing.assert_close(seen[0], torch.full((3,), (1 - 0.5) / 0.25))
+    expected = [(1 - m) / s for m, s in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))]
+    torch.testing.assert_close(seen[1], torch.tensor(expected))
 
 
 def test_a_damaged_checkpoint_is_one_sentence(world, tmp_path):

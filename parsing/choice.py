@@ -41,6 +41,17 @@ class ParserChoice:
         None, "GPUs that one engine spans; default is the preset's, else 1", metavar="N"
     )
     batch: int = setting(256, "concurrent sequences (max_num_seqs) of one engine", metavar="N")
+    batch_invariant: bool = setting(
+        False,
+        "answers that don't depend on what else is in the batch, by vLLM's kernels for it: the same rows "
+        "from every run on cards of one kind; slower, GPUs only",
+    )
+    engine: tuple[str, ...] = setting(
+        (),
+        "any other argument of vLLM's engine, such as quantization=fp8; may be given again",
+        metavar="KEY=VALUE",
+        action="append",
+    )
     max_caption_tokens: int = setting(256, "longer captions get the status too_long", metavar="N")
     device: str = setting(
         "auto", "auto takes GPUs where the cluster has some", choices=("auto", "gpu", "cpu")
@@ -98,4 +109,6 @@ class ParserChoice:
             gpu=gpu,
             cpus=self.cpus_per_actor,
             batch=self.batch,
+            batch_invariant=self.batch_invariant,
+            engine=self.engine,
         )

@@ -39,7 +39,7 @@ TOPICS = {
     "llm": (
         "the LLM parser (default)",
         [(ParserChoice, ("model", "revision", "prompt", "constraint", "tensor_parallel", "batch",
-                         "max_caption_tokens", "device"))],
+                         "batch_invariant", "engine", "max_caption_tokens", "device"))],
     ),
     "parsers": ("the baselines of the paper's Table 4", [(ParserChoice, _PARSERS)]),
     "cluster": ("where it runs", [(RunSettings, _CLUSTER), (ParserChoice, ("cpus_per_actor",))]),

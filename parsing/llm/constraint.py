@@ -11,6 +11,7 @@ import regex
 from parsing.llm.answers import Form
 from parsing.words import is_unspaced, words
 
+BACKEND = "xgrammar"  # of vLLM; the fastest for these expressions, see prompts/LOG.md
 LONGEST = 6  # words of one tag; characters, in a script without spaces
 _SPECIAL = regex.compile(r"[\\.+*?()|\[\]{}^$]")
 

@@ -19,6 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import EngineDied, UserError
 from common.quiet import output_in_file
+from parsing.llm.card import Card
+from parsing.llm.constraint import BACKEND
+from parsing.llm.engine_arguments import typed
+from parsing.llm.guard import Guard
 from parsing.llm.questions import Completion
 
 if TYPE_CHECKING:
@@ -30,7 +34,7 @@ _BLOCK = 32  # tokens of one block of the prefix cache on the CPU
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How an engine is run; none of this changes what it answers.
+    """How an engine is run; of this, only `batch_invariant` and `own` can change what it answers.
 
     Attributes:
         tensor_parallel: GPUs that the model is split over.
@@ -41,6 +45,8 @@ class EngineSettings:
         gpus: 0 runs on the CPU.
         kv_cache_gb: room for keys and values on the CPU, GB.
         gpu_memory: share of each GPU's memory that the engine may fill.
+        batch_invariant: whether answers must not depend on what else is in the batch.
+        own: `KEY=VALUE`, see `parsing.llm.engine_arguments`; they override all others.
     """
 
     tensor_parallel: int = 1
@@ -50,29 +56,42 @@ class EngineSettings:
     gpus: int = 0
     kv_cache_gb: int = 2
     gpu_memory: float = 0.92
+    batch_invariant: bool = False
+    own: tuple[str, ...] = ()
 
-    def arguments(self, model: str, revision: str | None) -> dict[str, Any]:
-        """Keyword arguments of vLLM's engine, offline or asynchronous."""
+    def arguments(self, model: str, revision: str | None, card: Card) -> dict[str, Any]:
+        """Keyword arguments of vLLM's engine, offline or asynchronous.
+
+        Raises:
+            UserError: see `engine_arguments.typed`; or the card has no batch-invariant kernels.
+        """
+        if self.batch_invariant and not card.batch_invariant:
+            raise UserError(
+                "--batch-invariant needs a GPU of compute capability 8.0 or more (A100, H100, L4): "
+                "vLLM has such kernels for no other device"
+            )
         common = {
             "model": model,
             "revision": revision,
-            "dtype": "bfloat16",
+            "dtype": card.dtype,
             "tensor_parallel_size": self.tensor_parallel,
+            # All GPUs of an engine are its actor's own: vLLM would ask Ray for others where it
+            # finds fewer, or a placement group.
+            "distributed_executor_backend": "mp" if self.tensor_parallel > 1 else "uni",
+            # Left to itself vLLM chooses by the first request, and differently with every release.
+            "structured_outputs_config": {"backend": BACKEND},
+            "max_num_batched_tokens": card.tokens_at_once(self.batch),
             "max_model_len": self.context,
             "max_num_seqs": self.batch,
             "enable_prefix_caching": self.prefix_tokens >= _BLOCK,
             "disable_log_stats": True,
         }
         if self.gpus:
-            return common | {"gpu_memory_utilization": self.gpu_memory}
+            return common | {"gpu_memory_utilization": self.gpu_memory} | typed(self.own)
         # Prefixes are cached in whole blocks: the CPU's default of 128 tokens recomputes up to 127
         # of a prompt's shared tokens for every caption. 16 is not supported there. Compiling takes
         # minutes and pays on long runs of large models only.
-        return common | {
-            "block_size": _BLOCK,
-            "max_num_batched_tokens": 4096,
-            "enforce_eager": True,
-        }
+        return common | {"block_size": _BLOCK, "enforce_eager": True} | typed(self.own)
 
 
 class Engine:
@@ -88,6 +107,8 @@ class Engine:
 
     def __init__(self, model: str, revision: str | None, settings: EngineSettings):
         prepare_environment(settings)
+        arguments = settings.arguments(model, revision, Card.here(settings.gpus))
+        self._guard = Guard()
         self._ids = itertools.count()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -96,11 +117,12 @@ class Engine:
             with output_in_file("engine") as log:
                 self._log = log
                 try:
-                    self._llm = self._run(self._start(settings.arguments(model, revision)))
+                    self._llm = self._run(self._start(arguments))
                 except Exception as error:  # vLLM raises whatever its parts raise
                     raise UserError(f"the engine did not start: {_cause(log, error)}") from error
         except BaseException:
             self._stop_loop()
+            self._guard.close()
             raise
 
     def answer(
@@ -122,6 +144,7 @@ class Engine:
     def close(self) -> None:
         self._run(self._shut_down())
         self._stop_loop()
+        self._guard.close()
         with contextlib.suppress(OSError):
             os.unlink(self._log)
 
@@ -174,6 +197,8 @@ def prepare_environment(settings: EngineSettings) -> None:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if settings.batch_invariant:
+        os.environ["VLLM_BATCH_INVARIANT"] = "1"
     if not settings.gpus:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.kv_cache_gb))
         # Binding to cores by number is wrong where Ray has given this actor some of them.

@@ -6,6 +6,7 @@ model that was trained for the task; `parsing.llm.answers` reads what it answers
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.errors import UserError, reason
-from parsing.llm import student
+from parsing.llm import engine_arguments, student
 from parsing.llm.constraint import words_regex
 from parsing.llm.engine import Engine, EngineSettings
 from parsing.llm.models import PRESETS, PROMPT, Model
@@ -54,6 +55,8 @@ class LLMConfig:
         cpus: cores that one engine takes; None leaves that to the cluster: all of a node where
             the engine computes on them, one where a GPU does.
         batch: concurrent sequences of one engine (`max_num_seqs`).
+        batch_invariant: whether answers must not depend on what else is in the batch; needs GPUs.
+        engine: `KEY=VALUE`, more arguments of vLLM's engine.
     """
 
     model: Model = PRESETS[student.NAME]
@@ -63,6 +66,8 @@ class LLMConfig:
     gpu: bool = False
     cpus: float | None = None
     batch: int = 256
+    batch_invariant: bool = False
+    engine: tuple[str, ...] = ()
     name: str = "llm"
     concurrency: int = 2  # while one shard's last answers are written the next one's are begun
 
@@ -79,11 +84,21 @@ class LLMConfig:
                 f"the model {self.model.source} is set to span {self.model.tensor_parallel} GPUs, and "
                 "there are none: add GPUs to the cluster, or give --tensor-parallel 1"
             )
+        if self.batch < 1:
+            raise UserError(f"--batch must be at least 1, not {self.batch}")
+        if self.batch_invariant and not self.gpu:
+            raise UserError(
+                "--batch-invariant needs GPUs: vLLM's kernels for CPUs have no such mode, and their "
+                "answers depend on the batch"
+            )
+        engine_arguments.given(self.engine)
 
     def check(self) -> None:
         self.model.check()
         self.model.provenance()
         self.load_prompt()
+        if importlib.util.find_spec("vllm"):  # not on every driver
+            engine_arguments.typed(self.engine)
 
     def pinned(self) -> LLMConfig:
         """See `ParserConfig`: the prompt itself, the model's commit and digest, the constraint."""
@@ -117,7 +132,7 @@ class LLMConfig:
         return self.constraint == "words"
 
     def fingerprint(self) -> dict[str, Any]:
-        """See `ParserConfig`; engine settings and hardware are no part of it."""
+        """See `ParserConfig`; hardware, and settings that change no answer, are no part of it."""
         return {
             "parser": self.name,
             # A folder's name says nothing that its digest doesn't, and it may be moved.
@@ -130,11 +145,17 @@ class LLMConfig:
             "max caption tokens": self.max_caption_tokens,
             "normalisation": Rules.load().digest,
             "code": code_digest(),
+            "batch invariant": self.batch_invariant,
+            "engine": engine_arguments.changing(self.engine),
         }
 
     def about(self) -> dict[str, Any]:
         """See `ParserConfig`: the model's name and, of a student, what it was trained on."""
-        return {"model": self.model.source, "provenance": self.model.provenance()}
+        return {
+            "model": self.model.source,
+            "provenance": self.model.provenance(),
+            "engine": engine_arguments.given(self.engine),
+        }
 
     def resources(self) -> Resources:
         cpus = 1 if self.cpus is None and self.gpu else self.cpus
@@ -174,6 +195,8 @@ class LLMConfig:
             batch=self.batch,
             prefix_tokens=prefix_tokens,
             gpus=self.model.tensor_parallel if self.gpu else 0,
+            batch_invariant=self.batch_invariant,
+            own=self.engine,
         )
 
     def build(self) -> LLMParser:

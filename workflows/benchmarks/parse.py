@@ -38,6 +38,7 @@ import polars as pl
 from common.errors import UserError
 from common.flags import setting
 from parsing.llm import student
+from parsing.llm.card import Card
 from parsing.llm.models import find_model
 from parsing.llm.parser import CONSTRAINTS, LLMConfig, Requests
 from parsing.source.captions import unique_captions
@@ -97,7 +98,8 @@ def requests_of(config: LLMConfig, captions: list[str]) -> tuple[list, dict[str,
     settings = config.settings(len(requests.tokens.prefix))
     prepare_environment(settings)
     made = [requests.request(caption) for caption in captions]
-    arguments = settings.arguments(config.model.folder(), config.model.revision)
+    card = Card.here(settings.gpus)
+    arguments = settings.arguments(config.model.folder(), config.model.revision, card)
     return [request for request in made if not isinstance(request, Parsed)], arguments
 
 

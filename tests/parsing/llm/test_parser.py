@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pickle
 import threading
+from dataclasses import replace
 
 import pytest
 import yaml
 
 from common.errors import UserError
 from parsing.llm import models
-from parsing.llm.engine import EngineSettings
+from parsing.llm.card import Card
 from parsing.llm.models import Model, find_model
 from parsing.llm.parser import LLMConfig, LLMParser
 from parsing.llm.prompt import FOLDER
@@ -70,7 +71,8 @@ def test_a_model_of_the_hub_is_loaded_at_the_commit_of_the_fingerprint(monkeypat
         with pytest.raises(UserError, match="far enough"):
             LLMParser(each)
     assert loaded == ["commit of the run"] * 2
-    assert config.settings(0).arguments("m", config.model.revision)["revision"] == loaded[0]
+    arguments = config.settings(0).arguments("m", config.model.revision, Card())
+    assert arguments["revision"] == loaded[0]
 
 
 def test_a_model_for_two_gpus_needs_them():
@@ -92,13 +94,6 @@ def test_engine_settings_make_room_for_the_longest_caption_and_answer():
     assert settings.context % 32 == 0
 
 
-def test_a_gpu_engine_gets_its_share_of_memory_and_no_settings_of_the_cpu():
-    arguments = EngineSettings(gpus=2, tensor_parallel=2).arguments("m", None)
-    assert arguments["tensor_parallel_size"] == 2
-    assert arguments["gpu_memory_utilization"] == 0.92
-    assert not {"block_size", "enforce_eager"} & arguments.keys()
-
-
 def test_the_constraint_follows_the_model_unless_it_is_named():
     assert not LLMConfig().constrained  # the student was trained for the task
     assert LLMConfig(model=find_model("smollm2")).constrained
@@ -118,8 +113,31 @@ def test_a_manifest_names_what_the_student_was_trained_on():
 
 def test_prefix_caching_is_off_where_prompts_share_less_than_a_block():
     config = LLMConfig()
-    assert not config.settings(prefix_tokens=2).arguments("m", None)["enable_prefix_caching"]
-    assert config.settings(prefix_tokens=400).arguments("m", None)["enable_prefix_caching"]
+    for prefix, wanted in ((2, False), (400, True)):
+        arguments = config.settings(prefix_tokens=prefix).arguments("m", None, Card())
+        assert arguments["enable_prefix_caching"] == wanted
+
+
+def test_batch_invariance_makes_another_run_and_is_refused_without_gpus():
+    config = LLMConfig(gpu=True)
+    assert replace(config, batch_invariant=True).fingerprint() != config.fingerprint()
+    assert replace(config, batch_invariant=True).settings(0).batch_invariant
+    with pytest.raises(UserError, match="--batch-invariant needs GPUs: vLLM's kernels for CPUs"):
+        LLMConfig(batch_invariant=True)
+
+
+def test_engine_arguments_stand_in_the_manifest_and_in_the_fingerprint_if_they_change_answers():
+    base = LLMConfig()
+    faster = LLMConfig(engine=("max-num-batched-tokens=8k", "enable_prefix_caching=false"))
+    assert faster.fingerprint() == base.fingerprint()
+    assert faster.about()["engine"] == {
+        "max_num_batched_tokens": "8k",
+        "enable_prefix_caching": "false",
+    }
+    other = LLMConfig(engine=("quantization=fp8", "max_num_batched_tokens=8k"))
+    assert other.fingerprint() == base.fingerprint() | {"engine": {"quantization": "fp8"}}
+    with pytest.raises(UserError, match="--engine hf_token is not offered: set HF_TOKEN"):
+        LLMConfig(engine=("hf_token=secret",))
 
 
 @pytest.mark.engine

@@ -111,7 +111,8 @@ class TagLoss(nn.Module):
             tags: unit vectors of shape (T, D); they take no gradient.
             positives: of the B images.
             denominators: divisors of the G sums over images, shape (G,), for a batch that is a part of
-                a larger one. None takes `images(positives)`.
+                a larger one; they may be below 1, as a mean over ranks is. None takes
+                `images(positives)`.
 
         Returns:
             shape (); 0 for a batch without tags.
@@ -132,7 +133,7 @@ class TagLoss(nn.Module):
                 frequencies = self.frequencies[ids].to(dtype)  # (tags of group g,)
                 if len(positives_of_group.cols):
                     loss = self._sum(v, scale, tags_of_group, positives_of_group, frequencies)
-                    total = total + loss / denominators[g].clamp(min=1)
+                    total = total + loss / _divisor(denominators[g])
             return total / self.num_groups
 
     def _sum(
@@ -261,9 +262,8 @@ class MultiLabelContrastiveLoss(nn.Module):
             own_image = (rows + len(v) * rank()).unsqueeze(1)  # (nnz, 1)
             picked = y.gather(1, own_image).squeeze(1)  # (nnz,)
             each = (y.logsumexp(dim=1) - picked) / counts[rows]  # (nnz,)
-            return (to_tags + each.sum() + all_v.sum() * 0 + scale * 0) / denominators[0].clamp(
-                min=1
-            )
+            total = to_tags + each.sum() + all_v.sum() * 0 + scale * 0  # ()
+            return total / _divisor(denominators[0])
 
 
 def images_with_tags(
@@ -283,6 +283,11 @@ def images_with_tags(
         len(positives.counts) * num_groups, dtype=torch.bool, device=cells.device
     ).index_fill(0, cells, True)
     return has_tag.view(-1, num_groups).sum(0)
+
+
+def _divisor(count: Tensor) -> Tensor:
+    """A denominator, or 1 in place of 0: the sum over no images is 0 as well."""
+    return torch.where(count > 0, count, torch.ones_like(count))
 
 
 def _logsumexp_by_row(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:

@@ -293,6 +293,17 @@ def test_a_frequency_of_zero_or_an_unknown_loss_is_refused():
         TagLoss("hinge", torch.ones(2))
 
 
+@pytest.mark.parametrize(
+    "make", [lambda f: TagLoss("balanced", f), lambda f: MultiLabelContrastiveLoss()]
+)
+def test_a_denominator_below_one_divides_as_any_other(make):
+    """Of one tagged image on two ranks, each rank's denominator is a half."""
+    v, t, f, positives = make_batch(3, 4, T, empty=(0, 1, 3))
+    loss = make(f).double()
+    whole = loss(v, t, positives)
+    torch.testing.assert_close(loss(v, t, positives, torch.tensor([0.5])), 2 * whole)
+
+
 def losses_of_part(rank: int, world: int, port: int, results) -> None:
     """One rank's share of the batch, its losses averaged over ranks as DDP averages gradients."""
     torch.set_num_threads(1)

@@ -20,15 +20,15 @@ if __name__ == "__main__":
 from common.errors import UserError
 from common.flags import add_flags, given
 from parsing.choice import ParserChoice
-from parsing.job import cluster
 from parsing.job.driver import run
 from parsing.job.settings import RunSettings
+from parsing.job.silence import Silence
 from parsing.source.captions import Selection
 from parsing.source.readers import Source
 
 _RUN = ("output", "retry_failed")
 _PARSERS = ("parser", "tag_list", "fake_seconds")
-_CLUSTER = ("address", "actors", "wait_for_room")
+_CLUSTER = ("address", "actors", "wait_for_room", "start_limit", "answer_limit")
 # Topic of `--help TOPIC`: what it is about, and the settings that it explains.
 TOPICS = {
     "captions": ("what is read", [(Source, None), (Selection, ("limit", "sample"))]),
@@ -40,6 +40,10 @@ TOPICS = {
         "the LLM parser (default)",
         [(ParserChoice, ("model", "revision", "prompt", "constraint", "tensor_parallel", "batch",
                          "batch_invariant", "engine", "max_caption_tokens", "device"))],
+    ),
+    "endpoint": (
+        "the LLM parser, asking a server",
+        [(ParserChoice, ("endpoint", "endpoint_model", "endpoint_timeout"))],
     ),
     "parsers": ("the baselines of the paper's Table 4", [(ParserChoice, _PARSERS)]),
     "cluster": ("where it runs", [(RunSettings, _CLUSTER), (ParserChoice, ("cpus_per_actor",))]),
@@ -66,10 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config = choice.config(lambda: find_model(choice.model or "").tensor_parallel > 1)
             print(dry_run(settings.source, settings.selection, config))
             return 0
-        folder = run(settings, lambda: choice.config(cluster.has_gpus))
-        from parsing.job.summary import summarise
+        with Silence() as silence:
+            folder = run(settings, choice.config, silence)
+            from parsing.job.summary import summarise
 
-        print(summarise(folder))
+            silence.doing("counting tags for the summary")
+            print(summarise(folder))
         return 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -15,8 +15,9 @@ from parsing.parser import Resources
 
 LOCAL = "local"
 CONNECT_SECONDS = 5
-# What a user sets once and every node needs to know.
-_PASSED_ON = ("TAGALIGN_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN", "NLTK_DATA")
+# What a user sets once and every node needs to know. All of it stands in the job's metadata and on
+# the dashboard: `parsing.job.secrets` passes on what must not.
+_PASSED_ON = ("TAGALIGN_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "NLTK_DATA")
 
 
 @contextlib.contextmanager
@@ -35,7 +36,7 @@ def connected(
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    address = address or os.environ.get("RAY_ADDRESS") or LOCAL
+    address = where(address)
     _check_reachable(address)
     import ray
 
@@ -57,6 +58,11 @@ def connected(
         yield
     finally:
         ray.shutdown()
+
+
+def where(address: str | None) -> str:
+    """The address that `connected` takes for this one: it fills in the default."""
+    return address or os.environ.get("RAY_ADDRESS") or LOCAL
 
 
 def _check_reachable(address: str) -> None:
@@ -95,11 +101,20 @@ def _why_not(address: str, error: Exception) -> str:
 
 
 def resolve(resources: Resources) -> Resources:
-    """Fills in what depends on the cluster: `cpus=None` means all cores of the smallest node."""
+    """Fills in what depends on the cluster: `cpus=None` means all cores of the smallest node.
+
+    Raises:
+        UserError: no node has cores yet, so that nothing says how many a node will have.
+    """
     if resources.cpus is not None:
         return resources
     cores = [node.get("CPU", 0) for node in _nodes() if node.get("CPU", 0) >= 1]
-    return replace(resources, cpus=min(cores, default=1))
+    if not cores:
+        raise UserError(
+            "no node of the cluster has cores yet, so how many one engine takes must be said: give "
+            "--cpus-per-actor N"
+        )
+    return replace(resources, cpus=min(cores))
 
 
 def room(resources: Resources) -> int:
@@ -113,14 +128,39 @@ def _fits(node: dict[str, float], resources: Resources) -> int:
 
 
 def describe() -> str:
-    """The cluster in words, for error messages: `2 nodes with 32 CPUs and 8 GPUs in all`."""
+    """The cluster in words: `2 nodes with 32 CPUs and 8 GPUs in all`."""
     nodes = _nodes()
     cpus, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
     return f"{len(nodes)} node{'s' * (len(nodes) != 1)} with {cpus} CPUs and {gpus} GPUs in all"
 
 
-def has_gpus() -> bool:
-    return any(node.get("GPU", 0) >= 1 for node in _nodes())
+def has_gpus(address: str | None) -> bool:
+    """Whether a parser whose device was left open takes GPUs.
+
+    Args:
+        address: as given to `connected`.
+
+    Raises:
+        UserError: a cluster that other processes started has none now. More nodes may join it, so a
+            choice made now could fill a GPU node with engines for the CPU.
+    """
+    if any(node.get("GPU", 0) >= 1 for node in _nodes()):
+        return True
+    address = where(address)
+    if address == LOCAL:
+        return False
+    raise UserError(
+        f"the Ray cluster at {address} has no GPUs now, and nodes may join it later (it has "
+        f"{describe()}): say --device gpu, with --wait-for-room MINUTES until they are there, or "
+        "--device cpu"
+    )
+
+
+def living_nodes() -> set[str]:
+    """Ids of the nodes that are alive, as `ray.get_runtime_context().get_node_id()` gives them."""
+    import ray
+
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
 def _nodes() -> list[dict[str, float]]:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from parsing.job import cluster
 from parsing.job.run_folder import RunFolder
 from parsing.job.settings import RunSettings
+from parsing.job.silence import Silence
 from parsing.job.worker import parse_table, screen
 from parsing.parser import ParserConfig
 from parsing.source import cleaning
 from parsing.versions import digest_of
 
+ChooseParser = Callable[[Callable[[], bool]], ParserConfig]
 
-def run(settings: RunSettings, choose_parser: Callable[[], ParserConfig]) -> RunFolder:
+
+def run(settings: RunSettings, choose_parser: ChooseParser, silence: Silence) -> RunFolder:
     """Parses captions until every one has a row; begins where an earlier run left off.
 
     Args:
-        choose_parser: called once the cluster is there, because what it has decides the default.
+        choose_parser: called once the cluster is there, with what says whether it has GPUs.
+        silence: told what is being done, for a run that hangs.
 
     Returns:
         The run's folder, finished.
@@ -27,16 +32,39 @@ def run(settings: RunSettings, choose_parser: Callable[[], ParserConfig]) -> Run
         UserError: something the user can mend; every committed shard stays.
     """
     began = time.time()
+    silence.doing("looking at the input")
     settings.source.check()  # a missing or unreadable input is told before a cluster is started
+    silence.doing("joining the Ray cluster")
     with cluster.connected(settings.address):
-        config = choose_parser()
+        silence.doing("fetching and checking what the parser needs")
+        config = choose_parser(lambda: cluster.has_gpus(settings.address))
         config.check()
         config = config.pinned()
         shared = {"cleaning": cleaning.digest(), "screening": digest_of(screen, parse_table)}
+        fingerprint = config.fingerprint() | shared
+        print(opening_line(config, fingerprint, settings), flush=True)
+        silence.broken()
         folder = RunFolder(settings.output)
-        with folder.opened(config.fingerprint() | shared):
+        with folder.opened(fingerprint):
             # Ray reads its environment when it is imported: only now is it as it should be.
             from parsing.job.shard_run import ShardRun
 
-            ShardRun(settings, config, folder, began).finish()
+            elastic = cluster.where(settings.address) != cluster.LOCAL
+            ShardRun(settings, config, folder, began, elastic, silence).finish()
     return folder
+
+
+def opening_line(config: ParserConfig, fingerprint: dict[str, Any], settings: RunSettings) -> str:
+    """What is about to cost time and money: model, device, engines, and where they run."""
+    what = f"parser {config.name}"
+    if model := config.about().get("model"):
+        revision = str(fingerprint.get("revision") or "")[:12]
+        what = f"model {model}" + (f" ({revision})" if revision else "")
+    resources = cluster.resolve(config.resources())
+    device = f"GPUs, {resources.gpus}" if resources.gpus else f"CPUs, {resources.cpus:g}"
+    count = cluster.room(resources)
+    count = count if settings.actors is None else min(count, settings.actors)
+    address = cluster.where(settings.address)
+    place = "this machine" if address == cluster.LOCAL else f"the Ray cluster at {address}"
+    engines = f"{count} engine{'s' * (count != 1)}" if count else "no room for an engine yet"
+    return f"{what} on {device} an engine; {engines} on {place}: {cluster.describe()}"

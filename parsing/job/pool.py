@@ -1,8 +1,9 @@
-"""The Ray pool: one actor per parser. Assigns shards to actors and replaces actors that die.
+"""The Ray pool: one actor per parser. Assigns pieces to actors and replaces actors that die.
 
 The driver holds all the state. When an actor dies, its pieces are assigned to another one. A piece
 that has seen `MAX_DEATHS` actors die is split in half, until the caption that kills them is alone.
-That caption becomes a failed row; the rest is parsed.
+That caption becomes a failed row; the rest is parsed. So does a caption for which the parser raises.
+What a node or Ray itself is to blame for is tried again, and no caption is suspected.
 """
 
 from __future__ import annotations
@@ -10,83 +11,28 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError
 
-from common.errors import EngineDied, UserError
+from common.errors import UserError
 from parsing.job import cluster
-from parsing.job.worker import Worker
+from parsing.job.endurance import Endurance, Limits
+from parsing.job.faults import Fault, cause_of, judge, sentence
+from parsing.job.member import Member
+from parsing.job.piece import Piece
+from parsing.job.progress import duration
 from parsing.parser import ParserConfig
-from parsing.tags import FAILED, Parsed, count_statuses, tags_table
 
-MAX_DEATHS = 2  # of actors that had a piece, before the piece is split in half
-MAX_DEATHS_WITHOUT_PROGRESS = 6  # in a row, beyond one for each actor
-PLACE_SECONDS = 40  # that an actor may wait for its resources
-PROGRESS_SECONDS = 2.0  # between two progress requests to one actor; each costs its engine a little
 GROW_SECONDS = 5  # between two looks for nodes that joined the cluster
+MOST_PENDING = 16  # actors asked for beyond the room there is, so that a cluster grows step by step
+LONGEST_REFUSAL = 600.0  # seconds between two attempts to start where a parser refused to
+IDLE_SECONDS = 0.1  # between two looks for the next shard, while parsers have nothing to do
 
-
-@dataclass(frozen=True)
-class Piece:
-    """Captions of one shard: the whole shard, or a part of it after a crash.
-
-    Attributes:
-        shard: number of the shard.
-        captions: schema `parsing.source.captions.CAPTIONS`.
-        deaths: parsers that died while they had it.
-    """
-
-    shard: int
-    captions: pa.Table
-    deaths: int = 0
-
-    def after_death(self) -> list[Piece]:
-        """The pieces to try next: this one again, or its two halves."""
-        deaths, rows = self.deaths + 1, len(self.captions)
-        if deaths < MAX_DEATHS or rows == 1:
-            return [Piece(self.shard, self.captions, deaths)]
-        half = rows // 2
-        return [
-            Piece(self.shard, self.captions.slice(a, b), 1) for a, b in ((0, half), (half, rows))
-        ]
-
-    @property
-    def is_suspect(self) -> bool:
-        """Whether an actor died on it. It then runs alone, so that no other piece is blamed."""
-        return self.deaths > 0
-
-    @property
-    def is_hopeless(self) -> bool:
-        return len(self.captions) == 1 and self.deaths > MAX_DEATHS
-
-    def failed(self) -> tuple[pa.Table, dict[str, Any]]:
-        """Tags and stats of a piece that cannot be parsed: failed rows."""
-        error = f"{self.deaths} parsers died while they had this caption"
-        parsed = [Parsed(status=FAILED, error=error) for _ in range(len(self.captions))]
-        ids, texts = (self.captions[name].to_pylist() for name in ("caption_id", "caption"))
-        stats = {"rows": len(parsed), "statuses": count_statuses(parsed)}
-        return tags_table(ids, texts, parsed), stats
-
-
-@dataclass
-class _Member:
-    """One actor and the state that the driver keeps of it."""
-
-    actor: Any
-    placed_ref: ray.ObjectRef
-    start_ref: ray.ObjectRef
-    created: float
-    placed: bool = False
-    ready: bool = False
-    work: dict[ray.ObjectRef, Piece] = field(default_factory=dict)
-    progress_ref: ray.ObjectRef | None = None
-    asked: float = 0.0
-    tally: tuple[int, int] = (0, 0)
-    moved: float = 0.0
+Finished = tuple[Piece, pa.Table, dict[str, Any]]
 
 
 class Pool:
@@ -96,9 +42,10 @@ class Pool:
         config: the parser.
         actors: how many, or None for as many as there is room for.
         wait: seconds to wait for room in the cluster, for clusters that grow on demand.
-        stall: seconds without a single finished caption after which an actor with work counts
-            as dead.
-        say: called with one line for the user when an actor dies or comes back.
+        elastic: whether nodes may join. One actor or more is then always asked for beyond the room
+            there is: autoscalers go by actors that wait.
+        limits: see `Limits`; `wait` is added to its room.
+        say: called with one line for the user when something died, hangs or is waited for.
     """
 
     def __init__(
@@ -106,60 +53,67 @@ class Pool:
         config: ParserConfig,
         actors: int | None = None,
         wait: float = 0.0,
-        stall: float = 900.0,
+        elastic: bool = False,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
         say: Callable[[str], None] = lambda line: None,
     ):
-        self._config, self._say = config, say
-        self._patience, self._stall = PLACE_SECONDS + wait, stall
+        self._config, self._say, self._elastic = config, say, elastic
+        self._limits = replace(limits, room=limits.room + wait)
         self.resources = cluster.resolve(config.resources())
-        self._members: list[_Member] = []
+        self._members: list[Member] = []
         self._queue: deque[Piece] = deque()
-        self._deaths_without_progress = self._target = 0
-        self._began = self._looked = time.monotonic()
+        self._endurance = Endurance(self._limits)
+        self._ever_ready = self._all_seen = False
+        self._looked = self._pause_until = 0.0
         self._past = (0, 0)  # captions and tokens counted by actors that are gone
-        self._lost_seconds = 0.0
+        self._past_seconds = 0.0
+        self._refusals = 0
         self._useful = actors if actors is not None else 1 << 30
         if not wait and not cluster.room(self.resources):
             raise UserError(self._no_room())
         self._grow()
 
-    def check(self) -> None:
-        """Raises the error with which an actor failed to start, if one did.
-
-        Raises:
-            UserError: the parser's own reason, or why there is no room for it.
-        """
-        self._listen(timeout=0)
+    # -- what the driver calls -----------------------------------------------------------------
 
     def run(
-        self, pieces: Iterable[Piece], work: int
-    ) -> Iterator[tuple[Piece, pa.Table, dict] | None]:
+        self, pieces: Iterable[Piece | None], work: int | None = None
+    ) -> Iterator[Finished | None]:
         """Parses pieces; yields them in the order in which they finish.
 
         Args:
-            pieces: taken one by one as actors become free.
-            work: the largest number of pieces; no more actors than that are started.
+            pieces: taken one by one as actors become free; None where the next one is not there yet.
+            work: see `limit`.
 
         Yields:
             (piece, its tags, its stats) for every piece, and None at least once a second.
         """
         waiting = iter(pieces)
-        self._useful = min(self._useful, work)
-        for member in self._members[self._useful :]:  # started before the work was known
-            self._remove(member)
+        if work is not None:
+            self.limit(work)
         while True:
             self._grow()
             self._feed(waiting)
-            if not self._queue and not any(member.work for member in self._members):
-                if not self._has_more(waiting):
-                    return
-                continue
-            yield from self._listen(timeout=1.0)
+            if self._all_seen and not self._queue and not any(m.work for m in self._members):
+                return
+            yield from self._listen(timeout=IDLE_SECONDS if self._is_hungry() else 1.0)
             yield None
+
+    def limit(self, work: int) -> None:
+        """No more actors than `work` are of use; those that have nothing to do go."""
+        self._useful = min(self._useful, work)
+        order = sorted(self._members, key=lambda m: (not m.work, not m.ready, m.placed is None))
+        for member in order[self._useful :]:
+            if not member.work:
+                self._remove(member)
 
     @property
     def ready(self) -> int:
         return sum(member.ready for member in self._members)
+
+    @property
+    def queued(self) -> int:
+        """Pieces that wait for an actor."""
+        return len(self._queue)
 
     def tally(self) -> tuple[int, int]:
         """Captions and output tokens finished so far, by living and dead actors."""
@@ -169,7 +123,24 @@ class Pool:
     def actor_seconds(self) -> float:
         """Seconds for which actors have held their resources, summed over actors."""
         now = time.monotonic()
-        return self._lost_seconds + sum(now - m.created for m in self._members if m.placed)
+        return self._past_seconds + sum(member.held(now) for member in self._members)
+
+    def state(self) -> str:
+        """What the pool does now, in a few words: for lines in which nothing else would move."""
+        now = time.monotonic()
+        starting = [m for m in self._members if m.placed is not None and not m.ready]
+        if self.ready:
+            busy = [now - m.moved for m in self._members if m.work]
+            if not busy:
+                return f"{self.ready} parsers wait for captions"
+            return f"{self.ready} parsers, the last answer {duration(min(busy))} ago"
+        if starting:
+            longest = duration(max(m.held(now) for m in starting))
+            return f"waiting for a parser to start, {len(starting)} at it for {longest}"
+        if now < self._pause_until:
+            return f"the next attempt in {duration(self._pause_until - now)}"
+        waited = duration(self._endurance.waited_for_room)
+        return f"waiting for room in the cluster for {waited} (it has {cluster.describe()})"
 
     def close(self) -> None:
         """Stops the parsers and releases their resources."""
@@ -178,34 +149,24 @@ class Pool:
         while self._members:
             self._remove(self._members[-1])
 
+    # -- actors --------------------------------------------------------------------------------
+
     def _grow(self) -> None:
         now = time.monotonic()
-        if self._members and now - self._looked < GROW_SECONDS:
+        if now < self._pause_until or (self._members and now - self._looked < GROW_SECONDS):
             return
         self._looked = now
-        self._target = min(self._useful, cluster.room(self.resources))
-        while len(self._members) < self._target:
-            self._members.append(self._new_member())
-        if not self._members and now - self._began > self._patience:
-            raise UserError(self._no_room())
+        placed = sum(member.placed is not None for member in self._members)
+        room = cluster.room(self.resources)
+        if self._elastic:
+            room = max(room, placed) + max(1, min(placed, MOST_PENDING))
+        while len(self._members) < min(self._useful, room):
+            self._members.append(Member.asked_for(self._config, self.resources))
 
-    def _new_member(self) -> _Member:
-        actor = (
-            ray.remote(Worker)
-            .options(
-                num_cpus=self.resources.cpus,
-                num_gpus=self.resources.gpus,
-                max_concurrency=self._config.concurrency + 2,  # and `placed` and `progress`
-                max_restarts=0,
-            )
-            .remote(self._config)
-        )
-        return _Member(actor, actor.placed.remote(), actor.start.remote(), time.monotonic())
-
-    def _remove(self, member: _Member) -> None:
+    def _remove(self, member: Member) -> None:
         self._members.remove(member)
         self._past = tuple(a + b for a, b in zip(self._past, member.tally, strict=True))
-        self._lost_seconds += time.monotonic() - member.created if member.placed else 0
+        self._past_seconds += member.held(time.monotonic())
         ray.kill(member.actor)
 
     def _no_room(self) -> str:
@@ -216,7 +177,11 @@ class Pool:
             f"{cluster.describe()}): free or add a node, ask for less, or give --wait-for-room MINUTES"
         )
 
-    def _feed(self, waiting: Iterator[Piece]) -> None:
+    # -- pieces --------------------------------------------------------------------------------
+
+    def _feed(self, waiting: Iterator[Piece | None]) -> None:
+        if time.monotonic() < self._pause_until:
+            return
         for full in range(1, self._config.concurrency + 1):  # one piece each before a second one
             for member in self._members:
                 if not member.ready or len(member.work) >= full:
@@ -224,29 +189,39 @@ class Pool:
                 if not self._queue and not self._has_more(waiting):
                     return
                 held = [*member.work.values(), self._queue[0]]
-                if len(held) == 1 or not any(piece.is_suspect for piece in held):
-                    self._give(member, self._queue.popleft())
+                if len(held) > 1 and any(piece.is_suspect for piece in held):
+                    continue
+                piece = self._queue.popleft()
+                try:
+                    member.give(piece)
+                except RayError as error:
+                    return self._ray_failed(piece, error)
+        if not self._all_seen and not self._queue:
+            self._has_more(waiting)
 
-    def _has_more(self, waiting: Iterator[Piece]) -> bool:
-        piece = next(waiting, None)
-        if piece is not None:
-            self._queue.append(piece)
+    def _has_more(self, waiting: Iterator[Piece | None]) -> bool:
+        if not self._all_seen:
+            try:
+                piece = next(waiting)
+            except StopIteration:
+                self._all_seen = True
+            else:
+                self._queue.extend([] if piece is None else [piece])
         return bool(self._queue)
 
-    def _give(self, member: _Member, piece: Piece) -> None:
-        if not member.work:
-            member.moved = time.monotonic()
-        member.work[member.actor.parse.remote(piece.captions)] = piece
+    def _is_hungry(self) -> bool:
+        return any(m.ready and len(m.work) < self._config.concurrency for m in self._members) and (
+            not self._all_seen
+        )
 
-    def _listen(self, timeout: float) -> list[tuple[Piece, pa.Table, dict]]:
+    def _listen(self, timeout: float) -> list[Finished]:
         """Waits for results of actors and handles them; returns the finished pieces."""
-        news: dict[ray.ObjectRef, _Member] = {}
-        for member in self._members:
-            refs = [*member.work, member.progress_ref]
-            refs += [] if member.ready else [member.start_ref]
-            refs += [] if member.placed else [member.placed_ref]
-            news |= {ref: member for ref in refs if ref is not None}
-        done, _ = ray.wait(list(news), num_returns=1, timeout=timeout) if news else ([], [])
+        news = {ref: member for member in self._members for ref in member.references()}
+        done = []
+        if news:
+            done, _ = ray.wait(list(news), num_returns=1, timeout=timeout)
+        else:
+            time.sleep(min(timeout, IDLE_SECONDS))
         if done:  # all other results that have arrived
             done, _ = ray.wait(list(news), num_returns=len(news), timeout=0)
         finished = []
@@ -256,84 +231,137 @@ class Pool:
                 continue
             try:
                 value = ray.get(ref)
-            except (EngineDied, RayActorError) as error:
-                self._lose(member, _reason(error))
-            except UserError as error:
-                self._refused(member, _reason(error))
-            except RayError as error:
-                self._blame(member, ref, error)
+            except Exception as error:  # Ray's own, and whatever the actor's code raised
+                self._failed(member, ref, error)
             else:
                 finished += self._note(member, ref, value)
-        finished += self._give_up()
+        hopeless = [piece for piece in self._queue if piece.is_hopeless]
+        self._queue = deque(piece for piece in self._queue if not piece.is_hopeless)
+        finished += [(piece, *piece.failed()) for piece in hopeless]
         self._watch()
         return finished
 
-    def _note(self, member: _Member, ref: ray.ObjectRef, value: Any) -> list:
+    def _note(self, member: Member, ref: ray.ObjectRef, value: Any) -> list[Finished]:
+        now = time.monotonic()
         if ref == member.placed_ref:
-            member.placed = True
+            member.placed, member.node = now, value["node"]
         elif ref == member.start_ref:
-            member.ready = True
+            member.ready = self._ever_ready = True
+            member.moved = now
         elif ref == member.progress_ref:
             member.progress_ref = None
             if value != member.tally:
-                member.tally, member.moved = value, time.monotonic()
+                member.tally, member.moved = value, now
         else:
-            piece = member.work.pop(ref)
-            member.moved = time.monotonic()
-            self._deaths_without_progress = 0
-            return [(piece, *value)]
+            member.moved = now
+            self._endurance.progress()
+            return [(member.work.pop(ref), *value)]
         return []
 
-    def _lose(self, member: _Member, reason: str) -> None:
-        """Handles a dead actor: queues its pieces again; `_grow` starts another actor."""
-        self._deaths_without_progress += 1
+    # -- what goes wrong -----------------------------------------------------------------------
+
+    def _failed(self, member: Member, ref: ray.ObjectRef, error: Exception) -> None:
+        fault, reason = judge(error), sentence(error)
+        if fault is Fault.REFUSED:
+            self._refused(member, reason)
+        elif fault in (Fault.DIED, Fault.LOST):
+            gone = member.node is not None and member.node not in cluster.living_nodes()
+            self._lose(member, reason, blame=fault is Fault.DIED and not gone)
+        elif fault is Fault.RAY and ref in member.work:
+            self._ray_failed(member.work.pop(ref), error)
+        elif fault is Fault.RAY and ref == member.progress_ref:
+            member.progress_ref = None
+        elif fault is Fault.RAY:
+            self._lose(member, reason, blame=False)
+        elif ref in member.work:
+            self._judge(member.work.pop(ref), error)
+        else:
+            name = type(cause_of(error)).__name__
+            raise RuntimeError(f"the start of the parser failed with {name}: {reason}") from error
+
+    def _lose(self, member: Member, reason: str, blame: bool = True) -> None:
+        """Handles a dead actor: queues its pieces again; `_grow` starts another actor.
+
+        Args:
+            blame: whether the parser or a piece may be at fault. A node that was preempted is not.
+        """
         for piece in member.work.values():
             # At the end of the queue: other pieces finish between two attempts on a caption that
             # kills, which tells it from a parser that always dies.
-            self._queue.extend(piece.after_death())
+            self._queue.extend(piece.after_death() if blame else [piece])
         was = f"with {len(member.work)} shards in hand" if member.ready else "while starting"
         self._remove(member)
-        if self._deaths_without_progress > MAX_DEATHS_WITHOUT_PROGRESS + self._target:
+        self._endurance.deaths += blame
+        if self._endurance.too_many_deaths:
             raise UserError(f"parsers keep dying, the last one {was}: {reason}")
-        self._say(f"a parser died {was} ({reason}); starting another")
+        what = "a parser died" if blame else "a parser was lost with its node"
+        self._say(f"{what} {was} ({reason}); starting another{self._pause()}")
 
-    def _refused(self, member: _Member, reason: str) -> None:
-        """Handles a parser that cannot start: fatal unless other parsers run with the same settings."""
+    def _refused(self, member: Member, reason: str) -> None:
+        """Handles a parser that can't start or go on, by its own word.
+
+        Fatal at its first attempt to start. Where others have started with the same settings, this
+        node may be at fault, and where it had started, what it depends on.
+        """
+        self._queue.extend(member.work.values())
+        was_ready = member.ready
         self._remove(member)
-        self._deaths_without_progress += 1
-        if not self.ready or self._deaths_without_progress > MAX_DEATHS_WITHOUT_PROGRESS:
+        self._endurance.deaths += 1
+        if not self._ever_ready or self._endurance.too_many_deaths:
             raise UserError(reason)
-        self._say(f"a parser did not start ({reason}); trying again")
+        if was_ready:
+            self._say(f"a parser stopped ({reason}); trying again{self._pause()}")
+            return
+        # Only this node's place is left empty for a while: the other parsers go on.
+        self._refusals += 1
+        pause = min(LONGEST_REFUSAL, 10.0 * 2.0 ** min(self._refusals, 10))
+        self._looked = time.monotonic() + pause
+        self._say(f"a parser did not start ({reason}); trying again in {duration(pause)}")
 
-    def _blame(self, member: _Member, ref: ray.ObjectRef, error: RayError) -> None:
-        """Raises an exception that no parser should raise: a defect in this project."""
-        cause = getattr(error, "cause", None) or error
-        what = "the parser" if ref in member.work else "the start of the parser"
-        raise RuntimeError(
-            f"{what} failed with {type(cause).__name__}: {_reason(error)}"
-        ) from error
+    def _ray_failed(self, piece: Piece, error: Exception) -> None:
+        """Handles what Ray did not deliver or keep: an object lost or no room to spill it."""
+        self._queue.append(piece)
+        self._endurance.ray_faults += 1
+        name = type(cause_of(error)).__name__
+        if self._endurance.too_many_ray_faults:
+            raise UserError(f"Ray keeps failing with {name}: {sentence(error)}")
+        self._say(f"Ray failed ({name}: {sentence(error)}); a shard is sent again{self._pause()}")
 
-    def _give_up(self) -> list:
-        hopeless = [piece for piece in self._queue if piece.is_hopeless]
-        self._queue = deque(piece for piece in self._queue if not piece.is_hopeless)
-        return [(piece, *piece.failed()) for piece in hopeless]
+    def _judge(self, piece: Piece, error: Exception) -> None:
+        """Handles an exception of the parser: the caption that raises it is found by halving."""
+        self._endurance.defects += 1
+        what = f"{type(cause_of(error)).__name__}: {sentence(error)}"
+        if self._endurance.too_many_defects:
+            raise RuntimeError(f"the parser keeps failing with {what}") from error
+        self._queue.extendleft(reversed(piece.after_error(what)))
+        if len(piece.captions) == 1:
+            self._say(f"a caption of shard {piece.shard} makes the parser fail ({what})")
+
+    def _pause(self) -> str:
+        """Sets the moment of the next attempt; says when that is."""
+        pause = self._endurance.pause
+        self._pause_until = time.monotonic() + pause
+        self._looked = 0.0
+        return f" in {duration(pause)}" if pause >= 1 else ""
 
     def _watch(self) -> None:
         now = time.monotonic()
+        self._endurance.living(sum(member.placed is not None for member in self._members))
+        if self._endurance.no_room_for_too_long:
+            raise UserError(self._no_room())
         for member in list(self._members):
-            if (
-                member.ready
-                and member.progress_ref is None
-                and now - member.asked > PROGRESS_SECONDS
-            ):
-                member.progress_ref, member.asked = member.actor.progress.remote(), now
-            if not member.placed and not self.ready and now - member.created > self._patience:
-                raise UserError(self._no_room())
-            if member.work and now - member.moved > self._stall:
-                self._lose(member, f"nothing finished for {self._stall:.0f} s")
+            member.ask(now)
+            if not member.ready and member.held(now) > self._limits.start:
+                self._started_late(member)
+            elif member.work and now - member.moved > self._limits.answer:
+                self._lose(member, f"no answer for {duration(self._limits.answer)}")
 
-
-def _reason(error: BaseException) -> str:
-    """The first line of what was raised in the actor, without Ray's traceback around it."""
-    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    def _started_late(self, member: Member) -> None:
+        limit = duration(self._limits.start)
+        self._endurance.late_starts += 1
+        if self._endurance.late_starts > 1 and not self._ever_ready:
+            raise UserError(
+                f"no parser has started within {limit}, in two attempts: look at the logs of its "
+                "node, or give it longer with --start-limit MINUTES"
+            )
+        self._lose(member, f"it had not started within {limit}")

@@ -6,7 +6,9 @@
     captions/, index/        see `parsing.source.captions`
 
 A shard's tags are written first and its stats last, each aside and renamed, so that whatever is
-killed at whatever moment leaves a shard either committed or to be parsed again.
+killed at whatever moment leaves a shard either committed or to be parsed again. The tags' file
+carries the stats in its footer too: where a shard is written a second time and the writer is killed
+in between, the footer's are those of the tags.
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ import pyarrow.parquet as pq
 
 from common.errors import UserError
 from common.storage import Folder
-from parsing.source.captions import part_name, rows_in
+from parsing.source.captions import part_name
 from parsing.tags import TAGS
 
 MANIFEST = "manifest.json"
+_IN_FOOTER = b"tagalign.stats"
 _STATS = re.compile(r"part-(\d+)\.json")
 
 
@@ -108,11 +111,15 @@ class RunFolder:
     def update_manifest(self, **entries: Any) -> None:
         self.folder.write_json(MANIFEST, self.manifest() | entries)
 
-    def committed(self) -> dict[int, dict[str, Any]]:
+    def committed(self, mend: bool = False) -> dict[int, dict[str, Any]]:
         """Stats of the committed shards by number.
 
         A shard is committed where its stats are there and its tags open with as many rows as they
         state. What was deleted or cut off is parsed again.
+
+        Args:
+            mend: write the stats again that are not those of their tags; only for the process that
+                holds the folder.
         """
         stats = {}
         for name in self.folder.names(".json"):
@@ -122,10 +129,23 @@ class RunFolder:
                     found = self.stats(shard)
                 except UserError:  # cut off
                     continue
-                rows = rows_in(self.folder, part_name(shard))
+                rows, own = self._footer(shard)
+                if own is not None and own != found:
+                    found = own
+                    if mend:
+                        self.folder.write_json(part_name(shard, "json"), found)
                 if rows is not None and found.get("rows", rows) == rows:
                     stats[shard] = found
         return stats
+
+    def _footer(self, shard: int) -> tuple[int | None, dict[str, Any] | None]:
+        """Rows of a shard's tags and the stats that were written with them, each None if unknown."""
+        try:
+            with self.folder.fs.open(self.folder.path(part_name(shard)), "rb") as file:
+                footer = pq.read_metadata(file)
+            return footer.num_rows, json.loads((footer.metadata or {}).get(_IN_FOOTER, b"null"))
+        except (OSError, ValueError, pa.ArrowException):
+            return None, None
 
     def stats(self, shard: int) -> dict[str, Any]:
         """Stats of one committed shard."""
@@ -137,8 +157,10 @@ class RunFolder:
         Raises:
             UserError: no room or no permission; the shard is not committed then.
         """
-        self.folder.write_table(part_name(shard), table.cast(TAGS))
-        self.folder.write_json(part_name(shard, "json"), stats | {"committed": time.time()})
+        stats = json.loads(json.dumps(stats | {"committed": time.time()}))  # as it reads back
+        schema = TAGS.with_metadata({_IN_FOOTER: json.dumps(stats)})
+        self.folder.write_table(part_name(shard), table.cast(TAGS).cast(schema))
+        self.folder.write_json(part_name(shard, "json"), stats)
 
     def read(self, shard: int, columns: list[str] | None = None) -> pa.Table:
         """The tags of a committed shard, schema `TAGS`."""

@@ -36,12 +36,26 @@ class RunSettings:
         "minutes to wait for room in a cluster that is full or grows on demand",
         metavar="MINUTES",
     )
+    start_limit: float = setting(
+        60.0,
+        "minutes that a parser may take to start, once it has its resources",
+        metavar="MINUTES",
+    )
+    answer_limit: float = setting(
+        15.0,
+        "minutes in which a parser with work must answer at least one caption; else it is replaced",
+        metavar="MINUTES",
+    )
 
     def __post_init__(self) -> None:
         if self.actors is not None and self.actors < 1:
             raise UserError(f"--actors must be at least 1, not {self.actors}")
         if self.wait_for_room < 0:
             raise UserError(f"--wait-for-room must not be negative, not {self.wait_for_room:g}")
+        for name in ("start_limit", "answer_limit"):
+            if not getattr(self, name) > 0:
+                flag = f"--{name.replace('_', '-')}"
+                raise UserError(f"{flag} must be more than 0, not {getattr(self, name):g}")
         if inside_ray_copy(self.output):
             raise UserError(
                 f"--output {self.output} lies in the copy of the working directory that Ray makes "

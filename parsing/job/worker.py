@@ -6,15 +6,17 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from parsing.job.secrets import Secrets
 from parsing.parser import Parser, ParserConfig
 from parsing.source.cleaning import clean_all
 from parsing.tags import EMPTY, FAILED, TOO_LONG, Parsed, count_statuses, tags_table
 
+COUNTED = 64  # captions between two signs of life of a parser that has no count of its own
 MAX_CHARACTERS = 10_000  # a caption of more is a page; parsers may draw a closer line
 
 
@@ -30,11 +32,17 @@ def screen(caption: str, problem: str | None) -> Parsed | None:
     return None
 
 
-def parse_table(parser: Parser, captions: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
+def parse_table(
+    parser: Parser,
+    captions: pa.Table,
+    count: Callable[[int, int], None] = lambda rows, tokens: None,
+) -> tuple[pa.Table, dict[str, Any]]:
     """Tags and stats of captions. The parser sees them cleaned, the tags' table as they are.
 
     Args:
         captions: schema `parsing.source.captions.CAPTIONS`.
+        count: called with captions and output tokens as they are finished. A parser that has a
+            count of its own (`tally`) gets all captions in one call, any other `COUNTED` in each.
 
     Returns:
         The tags, schema `parsing.tags.TAGS`, in the same order, and counts: rows, rows by
@@ -50,8 +58,15 @@ def parse_table(parser: Parser, captions: pa.Table) -> tuple[pa.Table, dict[str,
     }
     for n in set(asked) - set(prompts):
         results[n] = Parsed(status=EMPTY, error="no word in it but markup, URLs and file names")
-    for n, parsed in zip(prompts, parser.parse(list(prompts.values())), strict=True):
-        results[n] = parsed
+    count(len(results) - len(prompts), 0)
+    places = list(prompts)
+    together = len(places) if hasattr(parser, "tally") else COUNTED
+    while places:
+        some, places = places[:together], places[together:]
+        answers = parser.parse([prompts[n] for n in some])
+        for n, parsed in zip(some, answers, strict=True):
+            results[n] = parsed
+        count(len(some), sum(parsed.output_tokens for parsed in answers))
     table = tags_table(captions["caption_id"].to_pylist(), texts, results)
     return table, _stats(results) | {"seconds": round(time.monotonic() - began, 3)}
 
@@ -82,23 +97,34 @@ class Worker:
         self._rows = self._tokens = 0
 
     def placed(self) -> dict[str, Any]:
-        """Host and process id; returns once Ray has placed the actor on a node."""
-        return {"host": socket.gethostname(), "pid": os.getpid()}
+        """Host, process id and Ray's id of the node; returns once Ray has placed the actor there."""
+        import ray
 
-    def start(self) -> float:
-        """Builds the parser; returns how many seconds it took."""
+        node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
+        return {"host": socket.gethostname(), "pid": os.getpid(), "node": node}
+
+    def start(self, secrets: Secrets) -> float:
+        """Builds the parser; returns how many seconds it took.
+
+        Args:
+            secrets: for the hub or an endpoint. They come as an argument of a call because Ray
+                shows an actor's environment to everybody who may see the dashboard.
+        """
         began = time.monotonic()
+        secrets.set()
         self._config.check()
         self._parser = self._config.build()
         return time.monotonic() - began
 
     def parse(self, captions: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
         """See `parse_table`."""
-        table, stats = parse_table(self._parser, captions)
-        with self._lock:
-            self._rows += stats["rows"]
-            self._tokens += stats["output_tokens"]
+        table, stats = parse_table(self._parser, captions, self._count)
         return table, stats | {"host": socket.gethostname()}
+
+    def _count(self, rows: int, tokens: int) -> None:
+        with self._lock:
+            self._rows += rows
+            self._tokens += tokens
 
     def progress(self) -> tuple[int, int]:
         """Captions and output tokens finished so far."""

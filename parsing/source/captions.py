@@ -1,6 +1,7 @@
 """One streaming pass over the input: unique caption shards, and the index from key to caption.
 
     captions/part-000000.parquet ...   schema `CAPTIONS`, a fixed number of rows each
+    captions/begun.json                which input is being read, as long as the pass goes on
     captions/done.json                 what the pass read and counted; its presence ends the pass
     index/part-000000.parquet ...      schema `INDEX`, one row per image, in the input's order
 
@@ -44,6 +45,7 @@ INDEX = pa.schema(
         pa.field("caption_id", pa.int64(), nullable=False),
     ]
 )
+BEGUN = "begun.json"
 DONE = "done.json"
 BATCH_ROWS = 65_536
 SMALL_BATCH_ROWS = 1_000  # a small limit must not wait for a whole batch of a slow source
@@ -95,6 +97,8 @@ def write_caption_shards(
     selection: Selection,
     watch: Callable[[int], None] = lambda images: None,
     tell: Callable[[str], None] = lambda note: print(f"note: {note}", file=sys.stderr),
+    wrote: Callable[[int], None] = lambda shard: None,
+    keep: bool = False,
 ) -> Counts:
     """Makes the caption shards and the index of a run; where they are made already, counts them.
 
@@ -106,6 +110,9 @@ def write_caption_shards(
         folder: the run's folder.
         watch: called with the number of images so far after every batch; may raise to stop.
         tell: called with one sentence for the user, once for each kind of note.
+        wrote: called with the number of each shard that is written, once it is there.
+        keep: shards of an interrupted pass have been parsed, so that this one must be of the same
+            captions.
 
     Raises:
         UserError: the folder holds the captions of another input; the input cannot be read, or
@@ -125,11 +132,15 @@ def write_caption_shards(
         tell(
             f"files of {captions.url} or {index.url} are missing or damaged: they are written again"
         )
-        captions.remove(DONE)
+    elif keep and captions.exists(BEGUN):
+        _check_same_input(folder, captions.read_json(BEGUN)["selection"], wanted)
+    captions.make()
+    captions.write_json(BEGUN, {"selection": wanted})
+    captions.remove(DONE)
     for each in (captions, index):
         each.make()
         each.remove_all(".parquet")
-    writer = _ShardWriter(captions, selection.shard_size)
+    writer = _ShardWriter(captions, selection.shard_size, wrote)
     images = malformed = index_parts = 0
     pending: list[pa.Table] = []
     told: set[str] = set()
@@ -157,6 +168,7 @@ def write_caption_shards(
         raise UserError(f"there are no captions in {', '.join(source.paths)}")
     counts = Counts(images, writer.captions, malformed, writer.shards)
     captions.write_json(DONE, {"counts": asdict(counts), "selection": wanted})
+    captions.remove(BEGUN)
     return counts
 
 
@@ -191,9 +203,9 @@ def _is_whole(captions: Folder, index: Folder, counts: Counts, size: int) -> boo
 class _ShardWriter:
     """Cuts a stream of unique captions into shards of one size; ids count up from 0."""
 
-    def __init__(self, folder: Folder, size: int) -> None:
+    def __init__(self, folder: Folder, size: int, wrote: Callable[[int], None]) -> None:
         self.captions = self.shards = 0
-        self._folder, self._size = folder, size
+        self._folder, self._size, self._wrote = folder, size, wrote
         self._waiting: list[Row] = []
 
     def add(self, rows: list[Row]) -> None:
@@ -213,6 +225,7 @@ class _ShardWriter:
         self._folder.write_table(part_name(self.shards), table)
         self.captions += len(rows)
         self.shards += 1
+        self._wrote(self.shards - 1)
 
 
 def _check_same_input(folder: Folder, made: dict[str, Any], wanted: dict[str, Any]) -> None:

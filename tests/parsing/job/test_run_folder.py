@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from common.errors import UserError
+from common.storage import Folder
 from parsing.job.run_folder import MANIFEST, RunFolder
 from parsing.tags import TAGS, Parsed, tags_table
 
@@ -120,6 +121,32 @@ def test_a_shard_is_committed_only_by_its_stats_which_come_last(tmp_path, monkey
         run.commit(0, table(), {"rows": 3})
     assert list(run.committed()) == [0]
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".part")]
+
+
+@pytest.mark.parametrize("writer", ["os.replace", "memory"])
+def test_a_kill_between_the_two_writes_of_a_retry_leaves_no_wrong_counts(
+    tmp_path, monkeypatch, memory, writer
+):
+    """The tags are the new ones then, and so are their counts."""
+    run = RunFolder(str(tmp_path) if writer == "os.replace" else "memory://bucket/run")
+    with run.opened(FINGERPRINT):
+        run.commit(0, table(), {"rows": 3, "statuses": {"ok": 2, "failed": 1}})
+        write, names = Folder.write, []
+
+        def killed_before_the_second(folder, name, data):
+            names.append(name)
+            if len(names) == 2:
+                raise KeyboardInterrupt
+            write(folder, name, data)
+
+        monkeypatch.setattr(Folder, "write", killed_before_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            run.commit(0, table(), {"rows": 3, "statuses": {"ok": 3, "failed": 0}})
+        monkeypatch.undo()
+        assert run.stats(0)["statuses"] == {"ok": 2, "failed": 1}
+        assert run.committed()[0]["statuses"] == {"ok": 3, "failed": 0}
+        assert run.committed(mend=True)[0] == run.stats(0)
+        assert run.stats(0)["statuses"] == {"ok": 3, "failed": 0}
 
 
 def test_a_table_that_breaks_the_contract_is_not_committed(tmp_path):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import ClassVar
 
 import pyarrow as pa
 import pytest
 
 from common.errors import UserError
 from parsing.fake_parser import FakeConfig
-from parsing.job.worker import MAX_CHARACTERS, Worker, parse_table, screen
+from parsing.job.secrets import Secrets
+from parsing.job.worker import COUNTED, MAX_CHARACTERS, Worker, parse_table, screen
 from parsing.source.captions import CAPTIONS
 from parsing.tags import EMPTY, FAILED, OK, TAGS, TOO_LONG, Parsed
 
@@ -126,7 +128,7 @@ def test_a_worker_counts_what_all_its_threads_have_parsed():
     worker = Worker(FakeConfig())
     assert worker.placed()["pid"] == os.getpid()
     assert worker.progress() == (0, 0)
-    worker.start()
+    worker.start(Secrets())
     shard = table(*[(f"green house number {n}", None) for n in range(50)])
     threads = [threading.Thread(target=worker.parse, args=(shard,)) for _ in range(4)]
     for thread in threads:
@@ -153,8 +155,36 @@ def test_a_parsers_own_count_goes_before_the_shards():
     assert worker.progress() == (17, 99)
 
 
+def test_a_parser_without_a_count_shows_life_within_a_shard():
+    """A shard may take longer than an engine may be silent: what counts is answers, not shards."""
+
+    class Slow:
+        seen: ClassVar[list] = []
+
+        def parse(self, captions):
+            self.seen.append(worker.progress()[0])
+            return [Parsed() for _ in captions]
+
+    worker = Worker(FakeConfig())
+    worker._parser = Slow()
+    worker.parse(
+        table(*[(f"green house number {n}", None) for n in range(3 * COUNTED)], ("", None))
+    )
+    assert Slow.seen == [1, COUNTED + 1, 2 * COUNTED + 1]
+    assert worker.progress() == (3 * COUNTED + 1, 0)
+
+
+def test_secrets_reach_the_parser_and_are_not_shown(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_hush")
+    secrets = Secrets.of_this_process()
+    assert "hush" not in f"{secrets} {secrets!r}"
+    monkeypatch.delenv("HF_TOKEN")
+    Worker(FakeConfig()).start(secrets)
+    assert os.environ["HF_TOKEN"] == "hf_hush"
+
+
 def test_a_parser_that_cannot_start_says_why_and_can_still_be_stopped():
     worker = Worker(FakeConfig(broken="the model is on another planet"))
     with pytest.raises(UserError, match="the model is on another planet"):
-        worker.start()
+        worker.start(Secrets())
     worker.stop()

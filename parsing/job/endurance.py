@@ -1,0 +1,77 @@
+"""How much the pool puts up with before a person is called."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+MAX_DEATHS_WITHOUT_PROGRESS = 6  # in a row, beyond one for each actor
+MAX_DEFECTS_WITHOUT_PROGRESS = 24  # exceptions: a shard of 2,000 is halved 11 times
+MAX_RAY_FAULTS_WITHOUT_PROGRESS = 24
+LONGEST_PAUSE = 60.0  # seconds between two attempts
+PLACE_SECONDS = 40  # that an actor may wait for its resources where the cluster has them
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of patience, seconds.
+
+    Attributes:
+        room: that nothing may run at all, while the cluster has no room.
+        start: that a parser may take to start, from the moment it has its resources.
+        answer: that a parser with work may give no answer to any caption.
+        pause: before the second attempt after something failed; doubled for each that follows.
+    """
+
+    room: float = PLACE_SECONDS
+    start: float = 3600.0
+    answer: float = 900.0
+    pause: float = 1.0
+
+
+class Endurance:
+    """Counts what went wrong since the last progress. A finished piece forgives all of it."""
+
+    def __init__(self, limits: Limits):
+        self.limits = limits
+        self.deaths = self.defects = self.ray_faults = self.late_starts = 0
+        self._most = 0  # actors that lived at once; not what is left after a mass preemption
+        self._alive = time.monotonic()
+
+    def living(self, count: int) -> None:
+        """So many actors have their resources now."""
+        self._most = max(self._most, count)
+        if count:
+            self._alive = time.monotonic()
+
+    def progress(self) -> None:
+        self.deaths = self.defects = self.ray_faults = self.late_starts = 0
+
+    @property
+    def waited_for_room(self) -> float:
+        """Seconds since an actor last had its resources, or since the start."""
+        return time.monotonic() - self._alive
+
+    @property
+    def no_room_for_too_long(self) -> bool:
+        return self.waited_for_room > self.limits.room
+
+    @property
+    def too_many_deaths(self) -> bool:
+        return self.deaths > MAX_DEATHS_WITHOUT_PROGRESS + self._most
+
+    @property
+    def too_many_defects(self) -> bool:
+        return self.defects > MAX_DEFECTS_WITHOUT_PROGRESS
+
+    @property
+    def too_many_ray_faults(self) -> bool:
+        return self.ray_faults > MAX_RAY_FAULTS_WITHOUT_PROGRESS
+
+    @property
+    def pause(self) -> float:
+        """Seconds to wait before the next attempt; 0 where nothing went wrong."""
+        failures = max(self.deaths + self.late_starts - self._most, 0) + self.ray_faults
+        if not failures:
+            return 0.0
+        return min(LONGEST_PAUSE, self.limits.pause * 2.0 ** min(failures - 1, 30))

@@ -1,0 +1,55 @@
+"""A run that says nothing for a minute says why."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TextIO
+
+from parsing.job.progress import duration
+
+LONGEST = 50.0  # seconds without a line
+
+
+class Silence:
+    """Prints what the run does, from a thread of its own, whenever nothing else has been printed.
+
+    So it does also while the driver waits for a disk or a network that does not answer.
+
+    Args:
+        stream: where to; None takes what is `sys.stderr` at that moment.
+        longest: seconds without a line.
+    """
+
+    def __init__(self, stream: TextIO | None = None, longest: float = LONGEST):
+        self._stream, self._longest = stream, longest
+        self._doing, self._since = "starting", time.monotonic()
+        self._spoken = self._since
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Silence:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(timeout=5)
+
+    def doing(self, what: str) -> None:
+        """What is being done from now on; printed only if it takes long."""
+        if what != self._doing:
+            self._doing, self._since = what, time.monotonic()
+
+    def broken(self) -> None:
+        """A line was printed now."""
+        self._spoken = time.monotonic()
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._longest / 20):
+            now = time.monotonic()
+            if now - self._spoken >= self._longest:
+                self._spoken = now
+                stream = self._stream or sys.stderr
+                print(f"{self._doing}, for {duration(now - self._since)}", file=stream, flush=True)

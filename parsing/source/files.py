@@ -98,14 +98,23 @@ def file_size(path: str) -> int | None:
     return fs.info(root).get("size")
 
 
+def is_compressed(path: str) -> bool:
+    """Whether `opened` unpacks it."""
+    return _codec(path) is not None
+
+
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[BinaryIO]:
     """Opens a file for reading, unpacked where its name ends in one of `COMPRESSED`."""
-    ending = "." + _plain_name(path).rpartition(".")[2]
-    codec = _CODECS.get("." + _SHORT.get(ending, ending).rpartition(".")[2])
+    codec = _codec(path)
     by_arrow = codec in _BY_ARROW
     with fsspec.open(path, "rb", compression=None if by_arrow else codec) as file:
         yield io.BufferedReader(pa.CompressedInputStream(file, codec)) if by_arrow else file
+
+
+def _codec(path: str) -> str | None:
+    ending = "." + _plain_name(path).rpartition(".")[2]
+    return _CODECS.get("." + _SHORT.get(ending, ending).rpartition(".")[2])
 
 
 def _only_files(infos) -> list[str]:

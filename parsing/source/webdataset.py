@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from parsing.source.files import is_compressed
 from parsing.source.values import Row, Wanted, decoded, foreign_encoding, key_text, rows_of_json
 
 TEXTS = ("txt", "caption", "text", "cap")  # endings of captions, the first that is there counts
@@ -21,10 +22,13 @@ def read_webdataset(file: BinaryIO, path: str, wanted: Wanted) -> Iterator[Row]:
     Files of a sample stand together, as the format demands. Its images may stand elsewhere: a tar
     packed without care for that has all its images first, or all its texts.
 
+    Where the file can seek, images are passed over and not read.
+
     Raises:
         tarfile.ReadError: it is damaged or cut off, also at the border of two files.
     """
-    with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Member) as tar:
+    mode = "r:" if _can_be_sought(file, path) else "r|*"
+    with tarfile.open(fileobj=file, mode=mode, tarinfo=_Member) as tar:
         told: set[str] = set()
         silent: dict[str, set[str]] = {}
         for key, texts, endings in _samples(tar, wanted):
@@ -37,6 +41,18 @@ def read_webdataset(file: BinaryIO, path: str, wanted: Wanted) -> Iterator[Row]:
         for key, endings in silent.items():
             if key not in told:
                 yield Row(key, "", _no_text(endings))
+
+
+def _can_be_sought(file: BinaryIO, path: str) -> bool:
+    """Whether it is a plain tar on a file system that can seek.
+
+    What unpacks as it reads says that it can seek as well, and reads all that it passes over.
+    """
+    if is_compressed(path) or not file.seekable():
+        return False
+    head = file.read(tarfile.BLOCKSIZE)
+    file.seek(0)
+    return head[257:262] == b"ustar"
 
 
 def _no_text(endings: set[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import tarfile
@@ -9,6 +10,8 @@ import tarfile
 import pytest
 
 from common.errors import UserError
+from parsing.source import readers
+from parsing.source.files import opened
 from parsing.source.readers import Row, Source
 from tests.parsing.source.test_values import read, write_tar
 
@@ -88,3 +91,51 @@ def test_an_empty_file_is_no_tar(tmp_path):
     (tmp_path / "a.tar").write_bytes(b"")
     with pytest.raises(UserError, match=r"cannot read .*a\.tar \(damaged, cut off"):
         read(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("where", ["disk", "memory"])
+def test_images_are_passed_over_by_seeking_and_not_read(tmp_path, memory, monkeypatch, where):
+    members = [
+        (f"{n}.{e}", b"x" * size) for n in range(5) for e, size in (("jpg", 1 << 20), ("txt", 9))
+    ]
+    path = write_tar(tmp_path / "a.tar", members)
+    url = str(path)
+    if where == "memory":
+        memory.pipe("/bucket/a.tar", path.read_bytes())
+        url = "memory://bucket/a.tar"
+    read_bytes = []
+
+    class Counting:
+        def __init__(self, file):
+            self._file = file
+
+        def read(self, size=-1):
+            data = self._file.read(size)
+            read_bytes.append(len(data))
+            return data
+
+        def __getattr__(self, name):
+            return getattr(self._file, name)
+
+    @contextlib.contextmanager
+    def counted(path):
+        with opened(path) as file:
+            yield Counting(file)
+
+    monkeypatch.setattr(readers, "opened", counted)
+    assert read(url) == [Row(str(n), "x" * 9) for n in range(5)]
+    assert sum(read_bytes) < 200_000, "of 5 MB"
+
+
+def test_a_tar_that_is_packed_though_its_name_says_nothing_is_read(whole):
+    expected = read(whole)
+    whole.write_bytes(gzip.compress(whole.read_bytes()))
+    assert read(whole) == expected
+
+
+def test_a_tar_cut_off_within_an_image_is_an_error(whole):
+    with tarfile.open(whole) as archive:
+        last = archive.getmember("5.jpg")
+    whole.write_bytes(whole.read_bytes()[: last.offset_data + 700])
+    with pytest.raises(UserError, match=r"cannot read .*a\.tar \(damaged, cut off"):
+        read(whole)

@@ -1,0 +1,184 @@
+"""A Ray cluster of several nodes on one machine, each a process tree that can be killed alone.
+
+For tests of the run's command and for `workflows/chaos.py`. Nothing here touches another Ray of the
+machine: what is stopped are the processes that were started here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+STORE = 100 << 20  # bytes of each node's object store, the least that Ray takes without complaint
+START_SECONDS = 180.0
+
+
+class Node:
+    """One node: `ray start --block` and all that it starts."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], cwd: str):
+        self.token = secrets.token_hex(8)  # in the environment of all its processes
+        self._process = subprocess.Popen(
+            command,
+            env=environment | {"TAGALIGN_NODE": self.token},
+            cwd=cwd,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def processes(self, name: str = "") -> list[psutil.Process]:
+        """Its living processes whose command line holds a name."""
+        return with_variable("TAGALIGN_NODE", self.token, name)
+
+    def stop(self) -> None:
+        """Kills all of it, also what its own processes have left behind."""
+        kill([psutil.Process(self._process.pid)] if self._process.poll() is None else [])
+        for _ in range(10):
+            if not (left := self.processes()):
+                break
+            kill(left)
+        self._process.wait()
+
+
+class LocalCluster:
+    """A head and nodes that join and leave.
+
+    Args:
+        head_cpus: cores of the head, as Ray counts them.
+        environment: more environment variables, for all nodes.
+        autoscaling: an autoscaler's configuration, or None.
+        dashboard: whether jobs can be submitted.
+    """
+
+    def __init__(
+        self,
+        head_cpus: int = 0,
+        environment: dict[str, str] | None = None,
+        autoscaling: dict[str, Any] | None = None,
+        dashboard: bool = False,
+    ):
+        self.folder = tempfile.mkdtemp(prefix="tc-", dir="/tmp")  # short: sockets lie in it
+        self._environment = clean_environment() | (environment or {})
+        ports = free_ports(3)
+        self.address = f"127.0.0.1:{ports[0]}"
+        self.dashboard = f"http://127.0.0.1:{ports[1]}"
+        flags = ["--head", f"--port={ports[0]}", f"--num-cpus={head_cpus}"]
+        flags += [f"--dashboard-port={ports[1]}", f"--dashboard-agent-listen-port={ports[2]}"]
+        flags += [f"--include-dashboard={str(dashboard).lower()}"]
+        if autoscaling is not None:
+            path = Path(self.folder) / "autoscaling.json"
+            path.write_text(json.dumps(autoscaling))
+            flags += [f"--autoscaling-config={path}"]
+        self.head = self._start("head", flags)
+        self.nodes: list[Node] = []
+        wait_for(lambda: listens(ports[0]), "the head listens")
+        if dashboard:
+            wait_for(lambda: listens(ports[1]), "the dashboard listens")
+
+    def add(self, cpus: int = 1) -> Node:
+        """Starts a node; it joins some seconds later."""
+        flags = [f"--address={self.address}", f"--num-cpus={cpus}"]
+        self.nodes.append(self._start(f"n{len(self.nodes)}", flags))
+        return self.nodes[-1]
+
+    def remove(self, node: Node) -> None:
+        """Takes a node away as a cloud does: without a word."""
+        self.nodes.remove(node)
+        node.stop()
+
+    def processes(self, name: str = "") -> list[psutil.Process]:
+        return [each for node in [self.head, *self.nodes] for each in node.processes(name)]
+
+    def stop(self) -> None:
+        for node in [*self.nodes, self.head]:
+            node.stop()
+
+    def _start(self, name: str, flags: list[str]) -> Node:
+        """Every node has a temporary folder and a working directory of its own."""
+        cwd = Path(self.folder) / name
+        cwd.mkdir()
+        command = [str(Path(sys.executable).with_name("ray")), "start", "--block", *flags]
+        command += [f"--object-store-memory={STORE}", "--num-gpus=0", "--disable-usage-stats"]
+        return Node([*command, f"--temp-dir={cwd}"], self._environment, str(cwd))
+
+
+@contextlib.contextmanager
+def local_cluster(**options: Any) -> Iterator[LocalCluster]:
+    """A `LocalCluster` for as long as the block lasts."""
+    cluster = LocalCluster(**options)
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+        subprocess.run(["rm", "-rf", cluster.folder], check=False)
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without what points to another Ray, or turns tokens on."""
+    mine = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{mine.get('PATH', '')}"
+    return mine | {"PATH": path, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+def with_variable(variable: str, value: str, name: str = "") -> list[psutil.Process]:
+    """Living processes that were started with an environment variable, by their command lines."""
+    found, wanted = [], f"{variable}={value}".encode()
+    for process in psutil.process_iter():
+        try:
+            held = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+            if wanted not in held or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if name in " ".join([process.name(), *process.cmdline()]):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def kill(processes: list[psutil.Process]) -> None:
+    """SIGKILL for each, and for what they have started."""
+    trees = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            trees += [process, *process.children(recursive=True)]
+    for process in trees:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(trees, timeout=5)
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
+    """Raises `TimeoutError` where the condition stays false."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {seconds:.0f} s in vain until {what}")
+        time.sleep(0.1)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

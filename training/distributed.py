@@ -84,6 +84,14 @@ def from_all_ranks(value: object) -> list:
     return values
 
 
+def from_first_rank(value: object) -> object:
+    """The first rank's picklable value; the others' is not read."""
+    values = [value]
+    if world_size() > 1:
+        dist.broadcast_object_list(values, device=torch.device("cpu"))
+    return values[0]
+
+
 def sum_over_ranks(values: Tensor) -> Tensor:
     """The sum of a tensor over ranks, in place; the same shape everywhere, no gradient."""
     if world_size() > 1:

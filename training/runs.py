@@ -29,6 +29,7 @@ from training.settings import CLIP_OWN, Settings
 CHECKPOINT = "checkpoint.safetensors"
 PROJECTOR = "projector.safetensors"
 SETTINGS = "settings.json"
+_LONGEST_HEAD = 100 << 20  # bytes, safetensors' own limit
 # What a run did that was made before a setting was there, where it is not the setting's default.
 BEFORE = {"normalisation": CLIP_OWN}
 
@@ -152,6 +153,20 @@ def read_checkpoint(folder: Folder, settings: Settings, origin: Origin) -> Check
     )
 
 
+def checkpoint_step(folder: Folder) -> int:
+    """The step of the checkpoint in a run's folder, -1 if there is none; reads its header alone.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not folder.exists(CHECKPOINT):
+        return -1
+    with folder.fs.open(folder.path(CHECKPOINT), "rb") as file:
+        size = file.read(8)
+        head = size + file.read(min(int.from_bytes(size, "little"), _LONGEST_HEAD))
+    return _about(folder, CHECKPOINT, head)["step"]
+
+
 def read_settings(folder: Folder) -> tuple[Settings, Origin]:
     """What `save_settings` wrote; what an older run lacks is as it was then, see `BEFORE`.
 
@@ -218,10 +233,17 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _read(folder: Folder, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     data = folder.read(name)
+    about = _about(folder, name, data)
     try:
-        tensors = read_safetensors(data)
-        length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length])
-        return tensors, json.loads(header["__metadata__"]["about"])
-    except (SafetensorError, ValueError, KeyError) as error:
+        return read_safetensors(data), about
+    except SafetensorError as error:
+        raise UserError(f"{folder.path(name)} is damaged or of another kind: {error}") from error
+
+
+def _about(folder: Folder, name: str, head: bytes) -> dict[str, Any]:
+    """What was written beside the tensors, from the first bytes of a safetensors file."""
+    try:
+        header = json.loads(head[8 : 8 + int.from_bytes(head[:8], "little")])
+        return json.loads(header["__metadata__"]["about"])
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder.path(name)} is damaged or of another kind: {error}") from error

@@ -13,9 +13,7 @@ D joint width, T tags, G softmaxes.
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +26,7 @@ from training.data import Batch, MicroBatches, make_loader
 from training.distributed import (
     first_rank_first,
     from_all_ranks,
+    from_first_rank,
     process_group,
     rank,
     sum_over_ranks,
@@ -39,6 +38,7 @@ from training.model import Frozen, Terms, frozen_tokens, mean_and_std, normalise
 from training.runs import (
     CHECKPOINT,
     Checkpoint,
+    checkpoint_step,
     load_trained,
     random_state,
     read_checkpoint,
@@ -48,6 +48,7 @@ from training.runs import (
 )
 from training.settings import Settings
 from training.setup import make_optimiser, prepare, say
+from training.stopping import NotANumber, NumberWatch, Stopped, StopSignals
 
 MAX_SKIPPED = 0.05  # share of images that cannot be decoded
 MIN_TRIED = 1_000  # images, or the whole data set, before that share is checked
@@ -92,7 +93,7 @@ class Trainer:
             self.model = self.setup.model
             self.optimiser = make_optimiser(self.model, settings, self.setup.batch_size)
             torch.manual_seed(settings.seed + 1 + rank())  # each rank has its own noise
-            self._resume()
+        self._resume()
         self.head = self.model.head
         if world_size() > 1:
             self.head = DistributedDataParallel(self.head)
@@ -106,12 +107,16 @@ class Trainer:
             world_size(),
         )
         self._totals = torch.zeros(2, dtype=torch.int64)  # images tried and skipped, all ranks
-        self._stop = 0
+        self._signals, self._numbers = StopSignals(), NumberWatch()
+        self._stopping = False  # what all ranks know
 
     def _resume(self) -> None:
         if rank() == 0:
             self.folder.make()
-        if not self.folder.exists(CHECKPOINT):
+        # The folder may lie on each node's own disk, where the first rank alone writes checkpoints.
+        steps = from_all_ranks(checkpoint_step(self.folder))
+        newest = max(steps)
+        if newest < 0:
             if self.settings.resume:
                 say(f"there is no checkpoint in {self.folder.url} yet: starting at step 0")
             return
@@ -119,7 +124,16 @@ class Trainer:
             raise UserError(
                 f"{self.folder.url} holds a run already: --resume goes on with it, --name starts another"
             )
-        checkpoint = read_checkpoint(self.folder, self.settings, self.setup.origin)
+        if steps[0] < newest:
+            mine = f"one of step {steps[0]:,}" if steps[0] >= 0 else "none"
+            raise UserError(
+                f"rank {steps.index(newest)} has a checkpoint of step {newest:,} in {self.folder.url}, "
+                f"and the first rank has {mine}: copy the newest to the first rank's disk"
+            )
+        read = (
+            read_checkpoint(self.folder, self.settings, self.setup.origin) if rank() == 0 else None
+        )
+        checkpoint = from_first_rank(read)
         if checkpoint.seen != checkpoint.step * self.setup.batch_size:
             raise UserError(f"the checkpoint in {self.folder.url} was made with another batch size")
         load_trained(self.model, checkpoint.model, "", self.folder.path(CHECKPOINT))
@@ -144,7 +158,7 @@ class Trainer:
                 save_settings(self.folder, settings, self.setup.origin)
                 log = Log(self.folder, self.step, settings.to_json(), settings.wandb)
                 stack.callback(log.close)
-            stack.enter_context(self._signals())
+            stack.enter_context(self._signals.noted())
             loader = make_loader(
                 self.setup.data, self.batches, settings.num_workers, self.device.type == "cuda"
             )
@@ -153,12 +167,15 @@ class Trainer:
             while self.step < self.setup.steps:
                 figures = self._one_step(batches)
                 self.step += 1
+                self._numbers.see(self.step, [figures["loss"], figures["gradient_norm"]])
                 last = self.step == self.setup.steps
+                if world_size() == 1:  # several ranks learn of it together, in the next step
+                    self._stopping = self._signals.came
                 if last or self.step % settings.log_every == 0:
                     self._report(figures, log)
-                if last or self._stop or self.step % settings.save_every == 0:
+                if last or self._stopping or self.step % settings.save_every == 0:
                     self._save(figures)
-                if self._stop and not last:
+                if self._stopping and not last:
                     raise Stopped(self.step, self.folder.url)
 
     def _one_step(self, batches) -> dict[str, Tensor]:
@@ -225,9 +242,12 @@ class Trainer:
             gradient.copy_(value)
 
     def _count(self, parts: list[Batch]) -> Tensor:
-        """The denominators of Eq. 2, float of shape (G,); also counts skipped images and stop signals.
+        """The denominators of Eq. 2, float of shape (G,); and what else all ranks must know.
 
         They are the counts over all ranks divided by the number of ranks, as DDP averages gradients.
+
+        Raises:
+            UserError: a rank cannot read its images, or has seen a loss that is no number.
         """
         problem = next((batch.problem for batch in parts if batch.problem), "")
         if problem:
@@ -236,17 +256,25 @@ class Trainer:
             images_with_tags(batch.positives, self.setup.group_of, self.setup.num_groups)
             for batch in parts
         )
-        others = [sum(b.tried for b in parts), sum(b.skipped for b in parts), self._stop]
-        counts = sum_over_ranks(torch.cat([tagged, torch.tensor(others)]))  # (G + 3,)
-        self._stop = max(self._stop, int(counts[-1] > 0))
-        self._totals += counts[-3:-1]
+        broken = self._numbers.found()
+        others = [
+            sum(b.tried for b in parts),
+            sum(b.skipped for b in parts),
+            int(self._signals.came),
+            int(broken > 0),
+        ]
+        counts = sum_over_ranks(torch.cat([tagged, torch.tensor(others)]))  # (G + 4,)
+        self._stopping = bool(counts[-2] > 0)
+        if counts[-1] > 0:
+            raise NotANumber(broken or self.step)
+        self._totals += counts[-4:-2]
         tried, skipped = self._totals.tolist()
         if tried >= min(MIN_TRIED, len(self.setup.data)) and skipped > MAX_SKIPPED * tried:
             raise UserError(
                 f"{skipped:,} of {tried:,} images could not be decoded, which is more than "
                 f"{MAX_SKIPPED:.0%}: look at the files at {self.settings.images}"
             )
-        return counts[:-3].to(self.device) / world_size()
+        return counts[:-4].to(self.device, non_blocking=True) / world_size()
 
     def _encode(self, batch: Batch) -> tuple[Frozen, Tensor]:
         """The head's input, (b, N, C), and the captions' embeddings, (b, D), or (b, 0) without."""
@@ -297,10 +325,7 @@ class Trainer:
 
     def _save(self, figures: dict[str, Tensor]) -> None:
         if not all(value.isfinite() for value in self._mean(figures).values()):
-            raise UserError(
-                f"the loss is no longer a number at step {self.step:,}: the last checkpoint stays; "
-                "try a lower --lr"
-            )
+            raise NotANumber(self.step)
         states = from_all_ranks(random_state(self.device))
         if rank() == 0:
             checkpoint = Checkpoint(
@@ -311,26 +336,3 @@ class Trainer:
                 states,
             )
             save_checkpoint(self.folder, checkpoint, self.settings, self.setup.origin)
-
-    @contextlib.contextmanager
-    def _signals(self):
-        """SIGTERM and Ctrl-C end the run after the current step, with a checkpoint."""
-
-        def stop(number: int, frame: Any) -> None:
-            self._stop = 1
-
-        earlier = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in earlier.items():
-                signal.signal(number, handler)
-
-
-class Stopped(UserError):
-    """The run was asked to stop and has saved a checkpoint."""
-
-    def __init__(self, step: int, folder: str):
-        super().__init__(
-            f"stopped after step {step:,}, which is saved in {folder}: go on with --resume"
-        )

@@ -300,6 +300,23 @@ def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(world, tmp_pa
     assert all(t.isfinite().all() for t in checkpoint(settings).values())
 
 
+def test_a_loss_that_is_no_number_is_noticed_long_before_the_next_checkpoint(
+    world, tmp_path, monkeypatch
+):
+    settings = world.settings(tmp_path, steps=20, save_every=100, log_every=100)
+    loss, made = Trainer._loss, []
+
+    def broken(self, *rest):
+        made.append(self.step)
+        terms = loss(self, *rest)
+        return terms._replace(total=terms.total * math.inf) if self.step == 2 else terms
+
+    monkeypatch.setattr(Trainer, "_loss", broken)
+    with pytest.raises(UserError, match="no longer a number at step 3: the last checkpoint stays"):
+        train(settings)
+    assert made == [0, 1, 2]
+
+
 def test_wandb_is_asked_for_only_where_it_is_installed(world, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)  # makes its import fail
     with pytest.raises(UserError, match="pip install wandb"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import fsspec
@@ -43,3 +44,17 @@ def memory() -> fsspec.AbstractFileSystem:
     files.store.clear()
     files.pseudo_dirs[:] = [""]
     return files
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The system's Chromium without a window, driven by Playwright; its `new_page()` is a tab."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("needs Chromium or Chrome, which is not on the PATH")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield opened
+        opened.close()

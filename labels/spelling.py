@@ -1,0 +1,85 @@
+"""Rules that tell two spellings of one tag: British and American, joined and apart, rare plurals.
+
+A rule only makes a *key*, by which tags are compared. Two tags are one where their keys agree and both
+occur, so a rule may turn a word into one that does not exist (`flour` into `flor`) without harm.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import regex
+import simplemma
+import yaml
+
+from parsing.normalise import default
+
+RULES = Path(__file__).with_name("synonyms.yaml")
+# (pattern, replacement, letters that the word has at least): British to American.
+_BRITISH = (
+    (regex.compile(r"our(?=$|ed$|ing$|ful$|less$|ite$)"), "or", 5),  # colour, but not tour and tor
+    (regex.compile(r"(?<=[bcdfghklptv])re(?=$|d$)"), "er", 5),  # theatre; acre and acer are two
+    (regex.compile(r"is(?=e$|ed$|ing$|er$|ation$)"), "iz", 6),
+    (regex.compile(r"ys(?=e$|ed$|ing$|er$)"), "yz", 6),
+    (regex.compile(r"ogue$"), "og", 6),
+    (regex.compile(r"ence$"), "ense", 6),  # licence
+    # Two vowels before it: travelled, but not filled and filed.
+    (regex.compile(r"(?<=[aeiouy]+[^aeiouy]+[aeiou]+)ll(?=ed$|ing$|er$|en$|ery$)"), "l", 7),
+    (regex.compile(r"(?<=oo)ll(?=en$)"), "l", 7),  # woollen
+    (regex.compile(r"[ao]e(?=[^aeiou]\w{2}|o)"), "e", 8),  # archaeological
+)
+# Plurals that dictionaries of English miss, on the last word of a tag.
+_PLURALS = (
+    (regex.compile(r"(?<=\w{3})i$"), "us"),  # cacti
+    (regex.compile(r"(?<=\w{3})ae$"), "a"),  # larvae
+    (regex.compile(r"(?<=\w{2}eau)x$"), ""),  # plateaux
+    (regex.compile(r"(?<=\w{3})ices$"), "ex"),
+    (regex.compile(r"(?<=\w{3})oes$"), "o"),
+    (regex.compile(r"(?<=\w{3})s$"), ""),
+)
+_JOINTS = regex.compile(r"[\s'’-]+")
+
+
+@lru_cache(1)
+def spellings() -> dict[str, str]:
+    """The words and phrases of `synonyms.yaml`, with the spelling that they are compared by."""
+    return yaml.safe_load(RULES.read_text("utf-8"))["spellings"]
+
+
+def spelling_key(tag: str) -> str:
+    """What two spellings of a tag have in common: `grey tee-shirt` and `gray t shirt`."""
+    tag = _JOINTS.sub(" ", tag.lower()).strip()
+    tag = spellings().get(tag, tag)
+    words = [_american(word) for word in _JOINTS.split(tag)]
+    for n in range(len(words) - 1):
+        both = " ".join(words[n : n + 2])
+        words[n : n + 2] = spellings().get(both, both).split(" ")
+    return _JOINTS.sub("", "".join(words))
+
+
+def _american(word: str) -> str:
+    if word in spellings():
+        return spellings()[word]
+    for pattern, replacement, letters in _BRITISH:
+        if len(word) >= letters:
+            word = pattern.sub(replacement, word)
+    return word
+
+
+def singulars(tag: str) -> list[str]:
+    """What a tag may be the plural of, though the normalisation leaves it as it is.
+
+    A regular -s is taken only off a word that no dictionary has: `glasses` is not the plural of
+    `glass` here.
+    """
+    *before, last = tag.split(" ")
+    if last in default().rules.plural_only:
+        return []
+    found = []
+    for pattern, replacement in _PLURALS:
+        single = pattern.sub(replacement, last)
+        regular = pattern.pattern.endswith("s$") and "ices" not in pattern.pattern
+        if single != last and not (regular and simplemma.is_known(last, lang="en")):
+            found.append(" ".join([*before, single]))
+    return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ from training.images import decode_image
 
 DATA = Path(__file__).with_name("benchmark_data")
 BACKGROUND = "background"
+RELEASE_NAMES = "release"  # the authors' names of classes, see `class_names`
 _OUTSIDE = -2  # a mask value that is neither a class nor ignored
 _VALUES = 1 << 16  # possible mask values: masks have 16 bits at most
+_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap the sides
 _CHECKED = 16  # images whose size is compared with their mask's before a run
 
 
@@ -48,7 +50,10 @@ class Description:
         ignore: mask values that are not scored.
         first: mask value of the first of `classes`; the others follow in order.
         raw: mask values of `classes` in the published files, if they differ from converted ones.
+        raw_ignore: mask values in the published files that are not scored; `ignore` if empty.
         folders: number of classes, if the classes are the data set's folders instead of `classes`.
+        names: other names of some classes, by class: one, or several, of which the best counts.
+        background_words: names of things in the background, for `--background words`.
     """
 
     name: str
@@ -60,7 +65,10 @@ class Description:
     classes: tuple[str, ...] = ()
     threshold: float | None = None
     raw: tuple[int, ...] = ()
+    raw_ignore: tuple[int, ...] = ()
     folders: int = 0
+    names: dict[str, Any] = field(default_factory=dict)
+    background_words: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, name: str) -> Description:
@@ -82,11 +90,7 @@ class Description:
                 values["raw"] = [number for number in numbers if number not in gaps]
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
             description = cls(name, **values)
-            if not all(isinstance(one, str) and one for one in description.classes):
-                raise ValueError(
-                    "its classes are not all strings (quote yes, no, on, off and numbers)"
-                )
-            description.table()
+            description.check()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"cannot read {path}: {reason(error)}") from error
         except yaml.YAMLError as error:
@@ -97,14 +101,45 @@ class Description:
             ) from error
         return description
 
+    def check(self) -> None:
+        """Checks the fields that a person writes.
+
+        Raises:
+            ValueError: a class has no name, two have the same, or a mask value has two meanings.
+        """
+        several = [one for value in self.names.values() for one in _listed(value)]
+        for what, names in (
+            ("classes", self.classes),
+            ("names", several),
+            ("background_words", self.background_words),
+        ):
+            if not all(isinstance(one, str) and one.strip() for one in names):
+                raise ValueError(
+                    f"its {what} are not all strings (quote yes, no, on, off and numbers)"
+                )
+        if twice := [one for one in self.classes if self.classes.count(one) > 1]:
+            raise ValueError(f"the class {twice[0]} is named twice")
+        if strange := sorted(set(self.names) - set(self.classes)):
+            raise ValueError(f"its names are of {strange[0]}, which is none of its classes")
+        count = len(self.classes) or self.folders
+        if not count:
+            raise ValueError("it names no classes")
+        for meaning, values in (("a class", range(self.first, self.first + count)),
+                                ("background", (0,) if self.background else ())):  # fmt: skip
+            if both := sorted(set(self.ignore) & set(values)):
+                raise ValueError(f"the mask value {both[0]} is both {meaning} and ignored")
+        if self.background and self.first <= 0 < self.first + count:
+            raise ValueError("the mask value 0 is both a class and background")
+        self.table()
+
     def table(self, raw: bool = False) -> np.ndarray:
         """The class of every mask value, int16 of shape (65536,).
 
         Args:
             raw: for masks as published instead of converted ones.
         """
-        table = np.full(_VALUES, IGNORE if raw else _OUTSIDE, np.int16)  # (65536,)
-        table[list(self.ignore)] = IGNORE
+        table = np.full(_VALUES, _OUTSIDE, np.int16)  # (65536,)
+        table[list((raw and self.raw_ignore) or self.ignore)] = IGNORE
         count = len(self.classes) or self.folders
         first_class = int(self.background)
         values = list(self.raw) if raw else [self.first + i for i in range(count)]
@@ -148,6 +183,10 @@ class Benchmark(ABC):
         """Class names for CLIP's text encoder, without the background."""
         return self.description.classes
 
+    def names_in(self, names: str) -> tuple[str, ...]:
+        """One name of each class, of a list of names: `release` or another; here all are the same."""
+        return self.names
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """All C class names in the order of the confusion matrix."""
@@ -161,24 +200,34 @@ class Benchmark(ABC):
         """The class of every value in this image's mask; see `Description.table`."""
         return self._table
 
+    def mask_size(self, key: str) -> tuple[int, int] | None:
+        """(width, height) of an image's mask, without reading its pixels; None if it cannot be told."""
+        return None
+
     def image(self, key: str) -> Image.Image:
-        """Reads an image in RGB.
+        """Reads an image in RGB, turned as its mask lies.
 
         Raises:
             BadImage: the file is damaged.
         """
-        return open_image(self.image_path(key))
+        return open_image(self.image_path(key), self.mask_size(key))
 
     def truth(self, key: str) -> np.ndarray:
         """The class of every pixel, or `IGNORE`: int16 of shape (H, W).
 
         Raises:
-            BadImage: the mask is damaged or contains a value that is not a class.
+            BadImage: the mask is damaged, contains a value that is not a class, or has nothing to count.
         """
         try:
             values = self.mask(key)
-        except (OSError, ValueError, SyntaxError) as error:
-            raise BadImage(f"its mask is damaged ({error})") from error
+        except BadImage:
+            raise
+        except (
+            Exception
+        ) as error:  # annotations are what people made them, and formats raise their own
+            raise BadImage(f"its mask is damaged ({reason(error)})") from error
+        if not values.size:
+            raise BadImage("its mask has no pixels")
         if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= _VALUES:
             raise BadImage(f"its mask holds values from {values.min()} to {values.max()}")
         truth = self.table_for(key)[values]  # (H, W)
@@ -187,23 +236,33 @@ class Benchmark(ABC):
             raise BadImage(
                 f"its mask holds the value {wrong}, which is none of the {len(self.names)} classes"
             )
+        if (truth == IGNORE).all():
+            raise BadImage("its mask has nothing to count: all of its pixels are ignored")
         return truth
 
     def __len__(self) -> int:
         return len(self.keys)
 
 
-def open_image(path: Path) -> Image.Image:
-    """Reads and decodes an image, in RGB.
+def open_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
+    """Reads and decodes an image, in RGB, turned as its EXIF data says.
+
+    Args:
+        path: of the file.
+        size: (width, height) of its mask. An image that has this size only as it is stored is not turned.
 
     Raises:
         BadImage: the file is missing, damaged, or not an image.
     """
     try:
-        return decode_image(path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = str(error).replace(str(path), path.name)
-        raise BadImage(f"it cannot be read ({reason})") from error
+        image = decode_image(path)
+        if size is not None and image.size == size[::-1] != size:
+            stored = decode_image(path, orient=False)
+            image = stored if stored.size == size else image
+        return image
+    except Exception as error:  # each format raises its own
+        why = reason(error).replace(str(path), path.name)
+        raise BadImage(f"it cannot be read ({why})") from error
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -279,14 +338,39 @@ def check_pairs(benchmark: Benchmark, masks: dict[str, Path] | None = None) -> N
     for key in list(benchmark.keys)[:: max(1, len(benchmark.keys) // _CHECKED)] if masks else ():
         try:
             with Image.open(benchmark.image_path(key)) as image, Image.open(masks[key]) as mask:
-                sizes = image.size, mask.size
-        except (OSError, ValueError, SyntaxError):
-            continue  # damaged files are reported at the end of the run
-        if sizes[0] != sizes[1]:
+                stored, size = image.size, mask.size
+                turned = stored[::-1] if image.getexif().get(_ORIENTATION) in _SIDEWAYS else stored
+        except Exception:  # damaged files are reported at the end of the run
+            continue
+        if size not in (stored, turned):
             raise UserError(
-                f"{masks[key]} is {_pixels(sizes[1])}, and its image {_pixels(sizes[0])}: "
+                f"{masks[key]} is {_pixels(size)}, and its image {_pixels(stored)}: "
                 "a mask must have the size of its image"
             )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def check_keys(benchmark: Benchmark, paths: Sequence[tuple[str, Path | str]]) -> None:
+    """Checks that every image has a key of its own.
+
+    Args:
+        benchmark: for the message.
+        paths: (key, image) of every image.
+
+    Raises:
+        UserError: two images have one key, and would be counted as one.
+    """
+    seen: dict[str, Path | str] = {}
+    for key, path in paths:
+        if key in seen:
+            what = f"{seen[key]} twice" if seen[key] == path else f"{seen[key]} and {path}"
+            raise UserError(
+                f"{benchmark.description.title} has the key {key} for {what}: keys are unique"
+            )
+        seen[key] = path
 
 
 def _or(items: Sequence[str]) -> str:

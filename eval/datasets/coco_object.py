@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from common.errors import UserError
-from eval.datasets.benchmarks import Benchmark, Description, check_pairs, find_folder
+from common.errors import UserError, reason
+from eval.datasets.benchmarks import Benchmark, Description, check_keys, check_pairs, find_folder
 
 ANNOTATIONS = "annotations/instances_val2017.json"
+_LARGEST = 1 << 16  # pixels of a side
 
 
 class CocoObject(Benchmark):
@@ -30,18 +33,18 @@ class CocoObject(Benchmark):
         folder = find_folder(root, self.PLACES, needed, description)
         self.folder = next(folder / one for one in self.IMAGES if (folder / one).is_dir())
         file = folder / ANNOTATIONS
+        content = read_annotations(file)
         try:
-            content = json.loads(file.read_bytes())
             ordered = sorted(content["categories"], key=lambda one: one["id"])
             self.classes = {one["id"]: place for place, one in enumerate(ordered, start=1)}
-            self.records = {Path(i["file_name"]).stem: i for i in content["images"]}
-            self.instances = defaultdict(list)
-            for instance in content["annotations"]:
-                self.instances[instance["image_id"]].append(instance)
-        except (ValueError, KeyError, TypeError) as error:
+            names = [(Path(one["file_name"]).stem, one["file_name"]) for one in content["images"]]
+            self.records = dict(zip((key for key, _ in names), content["images"], strict=True))
+            self.instances = by_image(content["annotations"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{file} is damaged, or is not a COCO annotation file: {error!r}"
             ) from error
+        check_keys(self, names)
         if (found := [one["name"] for one in ordered]) != list(description.classes):
             odd = sorted(set(found) ^ set(description.classes))
             raise UserError(f"{file} does not have COCO's 80 categories: {', '.join(odd[:5])}")
@@ -51,15 +54,78 @@ class CocoObject(Benchmark):
     def image_path(self, key: str) -> Path:
         return self.folder / self.records[key]["file_name"]
 
+    def mask_size(self, key: str) -> tuple[int, int] | None:
+        return size_of(self.records[key])
+
     def mask(self, key: str) -> np.ndarray:
         record = self.records[key]
-        classes = np.zeros((record["height"], record["width"]), np.uint8)  # (height, width)
-        for one in sorted(self.instances[record["id"]], key=lambda one: -one["area"]):
-            classes[instance_mask(one, *classes.shape)] = self.classes[one["category_id"]]
+        size = size_of(record)
+        if size is None:
+            raise ValueError("its record has no height and width in pixels")
+        classes = np.zeros(size[::-1], np.uint8)  # (height, width)
+        parts = []
+        for one in self.instances.get(record["id"], ()):
+            try:
+                parts.append((_area(one), self._class(one), instance_mask(one, *classes.shape)))
+            except Exception as error:  # annotations hold whatever people's tools write
+                number = one.get("id", "without id") if isinstance(one, dict) else one
+                raise ValueError(f"annotation {number}: {reason(error)}") from error
+        for _, number, mask in sorted(parts, key=lambda part: -part[0]):
+            classes[mask] = number
         return classes
 
+    def _class(self, instance: dict[str, Any]) -> int:
+        category = instance.get("category_id")
+        if not isinstance(category, int) or category not in self.classes:
+            raise ValueError(f"the category {category!r} is none of COCO's 80")
+        return self.classes[category]
 
-def instance_mask(instance: dict, height: int, width: int) -> np.ndarray:
+
+def read_annotations(file: Path) -> dict[str, Any]:
+    """The content of a COCO annotation file.
+
+    Raises:
+        UserError: it cannot be read, or lacks one of its lists.
+    """
+    try:
+        content = json.loads(file.read_bytes())
+        for name in ("images", "annotations"):
+            if not isinstance(content[name], list):
+                raise TypeError(f"its {name} are not a list")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} is damaged, or is not a COCO annotation file: {error!r}"
+        ) from error
+    ids = [one.get("id") for one in content["images"] if isinstance(one, dict)]
+    counts = Counter(map(str, ids))
+    if twice := [one for one, count in counts.items() if count > 1]:
+        raise UserError(f"{file} has {counts[twice[0]]} images of id {twice[0]}: ids are unique")
+    return content
+
+
+def by_image(annotations: list[dict[str, Any]]) -> dict[Any, list[dict[str, Any]]]:
+    """Annotations by the id of their image.
+
+    Raises:
+        ValueError: one has no image.
+    """
+    found = defaultdict(list)
+    for place, one in enumerate(annotations):
+        image = one.get("image_id") if isinstance(one, dict) else None
+        if not isinstance(image, int | str):
+            raise ValueError(f"the annotation in place {place} names no image")
+        found[image].append(one)
+    return found
+
+
+def size_of(record: dict[str, Any]) -> tuple[int, int] | None:
+    """(width, height) of an image by its record in an annotation file; None if it has none."""
+    size = record.get("width"), record.get("height")
+    whole = all(isinstance(one, int) and 0 < one <= _LARGEST for one in size)
+    return size if whole else None
+
+
+def instance_mask(instance: dict[str, Any], height: int, width: int) -> np.ndarray:
     """Rasterises one of COCO's instances from polygons or run lengths.
 
     Returns:
@@ -68,13 +134,40 @@ def instance_mask(instance: dict, height: int, width: int) -> np.ndarray:
     Raises:
         ValueError: the annotation is for another image size, or is not a shape.
     """
-    shape = instance["segmentation"]
+    shape = instance.get("segmentation")
     if isinstance(shape, list):
-        runs = coco_mask.merge(coco_mask.frPyObjects(shape, height, width))
-    elif isinstance(shape["counts"], list):
-        runs = coco_mask.frPyObjects(shape, height, width)
-    else:
+        if not shape:
+            raise ValueError("its segmentation is empty")
+        # They are checked here, as pycocotools takes four numbers for a box.
+        polygons = [_polygon(one, height, width) for one in shape]
+        runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    elif isinstance(shape, dict) and "counts" in shape:
+        size = shape.get("size")
+        if size != [height, width]:
+            raise ValueError(f"it is for {size} pixels instead of {[height, width]}")
         runs = shape
-    if list(runs["size"]) != [height, width]:
-        raise ValueError(f"an instance is for {runs['size']} pixels instead of {[height, width]}")
+        if isinstance(shape["counts"], list):
+            runs = coco_mask.frPyObjects(shape, height, width)
+    else:
+        raise ValueError("it has no segmentation")
+    if not 0 <= coco_mask.area(runs) <= height * width:
+        raise ValueError("its run lengths are damaged")
     return coco_mask.decode(runs).astype(bool)
+
+
+def _polygon(points: Any, height: int, width: int) -> list[float]:
+    """A polygon's coordinates, x and y in turn; far outside of the image they would fill the memory."""
+    if not isinstance(points, list) or len(points) < 6 or len(points) % 2:
+        raise ValueError("a polygon is not a list of at least three points")
+    far = 10 * max(height, width)
+    for one in points:
+        if isinstance(one, bool) or not isinstance(one, int | float) or not -far <= one <= far:
+            raise ValueError(f"a polygon has the coordinate {one!r}")
+    return points
+
+
+def _area(instance: dict[str, Any]) -> float:
+    area = instance.get("area")
+    if isinstance(area, bool) or not isinstance(area, int | float) or not math.isfinite(area):
+        raise ValueError(f"its area is {area!r}")
+    return area

@@ -14,10 +14,19 @@ from PIL import Image
 from timm.data import ImageNetInfo
 
 from common.errors import UserError
-from eval.datasets.benchmarks import Benchmark, Description, check_pairs, find_folder, read_mask
+from eval.datasets.benchmarks import (
+    RELEASE_NAMES,
+    Benchmark,
+    Description,
+    check_keys,
+    check_pairs,
+    find_folder,
+    read_mask,
+)
 from training.images import ENDINGS
 
 OWN = "benchmark.yaml"
+_CHECKED = 64  # masks whose numbering is checked before a run
 
 
 class MaskFolder(Benchmark):
@@ -30,6 +39,7 @@ class MaskFolder(Benchmark):
     def __init__(self, description: Description, root: Path):
         super().__init__(description, root)
         pairs = self.pairs(root)
+        check_keys(self, [(key, image) for key, image, _ in pairs])
         self.keys = [key for key, _, _ in pairs]
         self.images = {key: image for key, image, _ in pairs}
         self.masks = {key: mask for key, _, mask in pairs}
@@ -44,6 +54,13 @@ class MaskFolder(Benchmark):
 
     def mask(self, key: str) -> np.ndarray:
         return read_mask(self.masks[key])
+
+    def mask_size(self, key: str) -> tuple[int, int] | None:
+        try:
+            with Image.open(self.masks[key]) as mask:
+                return mask.size
+        except Exception:  # `truth` says what is wrong with it
+            return None
 
 
 class Pascal(MaskFolder):
@@ -103,7 +120,33 @@ class RawOrConverted(MaskFolder):
 
 
 class CocoStuff(RawOrConverted):
-    """COCO-Stuff 164k val2017: 171 classes."""
+    """COCO-Stuff 164k val2017: 171 classes.
+
+    Published maps hold COCO's ids less 1. Older maps hold the ids themselves, 1 to 182, with 0 for
+    unlabelled pixels; scored as published ones, each class would be its neighbour.
+
+    Raises:
+        UserError: the maps hold ids of 1 to 182.
+    """
+
+    def __init__(self, description: Description, root: Path):
+        super().__init__(description, root)
+        self._check_numbering()
+
+    def _check_numbering(self) -> None:
+        raw = [key for key in self.keys if self.table_for(key) is self._raw_table]
+        gaps = [*set(range(max(self.description.raw))) - set(self.description.raw), 182]
+        for key in raw[:: max(1, len(raw) // _CHECKED)]:
+            try:
+                values = np.unique(self.mask(key))
+            except Exception:  # damaged files are reported at the end of the run
+                continue
+            if found := np.intersect1d(values, gaps).tolist():
+                raise UserError(
+                    f"{self.masks[key]} holds the value {found[0]}, which is no class in COCO-Stuff's "
+                    "published maps (0 to 181, 255 for unlabelled): maps of the older numbering, 1 to 182 "
+                    f"with 0 for unlabelled, are not read; get them from {self.description.source}"
+                )
 
     PLACES = (".", "coco_stuff164k", "cocostuff", "coco")
     MASKS = ("annotations/val2017", "stuffthingmaps/val2017", "val2017_maps")
@@ -170,6 +213,15 @@ class ImageNetS(MaskFolder):
     def names(self) -> tuple[str, ...]:
         return self._names
 
+    def names_in(self, names: str) -> tuple[str, ...]:
+        """open_clip's curated names, or the release's: WordNet's first of each class, in lower case."""
+        if names != RELEASE_NAMES:
+            return self._names
+        info = ImageNetInfo("imagenet-1k")
+        every = info.label_names()
+        indices = [every.index(synset) for synset in self.synsets]
+        return tuple(info.index_to_description(one).split(",")[0].lower() for one in indices)
+
     def mask(self, key: str) -> np.ndarray:
         with Image.open(self.masks[key]) as image:
             values = np.array(image)  # (height, width, channels)
@@ -182,13 +234,25 @@ class ImageNetS(MaskFolder):
 class OwnFolder(MaskFolder):
     """A user's folder: `benchmark.yaml`, with the fields of `Description`, `images/` and `masks/`.
 
-    The mask of images/KEY.jpg (or .png, ...) is masks/KEY.png.
+    The mask of images/KEY.jpg (or .png, ...) is masks/KEY.png. Hidden files are left out.
+
+    Raises:
+        UserError: the description has a field that only published data sets have.
     """
+
+    def __init__(self, description: Description, root: Path):
+        for name in ("raw", "raw_ignore", "folders"):
+            if getattr(description, name):
+                raise UserError(
+                    f"{root / OWN} has `{name}`, which is for published data sets: the mask value of the "
+                    "i-th of `classes` is `first` + i - 1"
+                )
+        super().__init__(description, root)
 
     def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
         folder = find_folder(root, (".",), ("images", "masks"), self.description)
         return [
             (image.stem, image, folder / "masks" / f"{image.stem}.png")
             for image in sorted((folder / "images").iterdir())
-            if image.suffix.lower() in ENDINGS
+            if image.suffix.lower() in ENDINGS and not image.name.startswith(".")
         ]

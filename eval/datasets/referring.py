@@ -8,18 +8,18 @@ ROOT/images/mscoco/images/train2014 (or ROOT/train2014, ROOT/images/train2014)
 
 from __future__ import annotations
 
-import json
 import pickle
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from common.errors import UserError
-from eval.datasets.benchmarks import BadImage
-from eval.datasets.coco_object import instance_mask
+from common.errors import UserError, reason
+from eval.datasets.benchmarks import BadImage, open_image
+from eval.datasets.coco_object import instance_mask, read_annotations, size_of
 
 SOURCE = "https://github.com/lichengunc/refer and https://cocodataset.org/#download (2014 Train)"
 IMAGES = ("images/mscoco/images/train2014", "images/train2014", "train2014", "coco/train2014")
@@ -88,8 +88,8 @@ class ReferringSet:
             raise UserError(f"{name} lacks {', '.join(lacking)}; get it from {SOURCE}")
         refs = _read_refs(folder / refs_name)
         file = folder / "instances.json"
+        content = read_annotations(file)
         try:
-            content = json.loads(file.read_bytes())
             self.records = {one["id"]: one for one in content["images"]}
             self.instances = {one["id"]: one for one in content["annotations"]}
         except (ValueError, KeyError, TypeError) as error:
@@ -106,6 +106,14 @@ class ReferringSet:
         """The path of an image."""
         return self.images / self.records[image]["file_name"]
 
+    def picture(self, image: int) -> Image.Image:
+        """Reads an image in RGB, turned as its masks lie.
+
+        Raises:
+            BadImage: the file is damaged.
+        """
+        return open_image(self.path(image), size_of(self.records[image]))
+
     def mask(self, expression: Expression) -> np.ndarray:
         """The mask of an expression's instance, bool of shape (height, width).
 
@@ -113,11 +121,14 @@ class ReferringSet:
             BadImage: the annotation is damaged or has no pixels.
         """
         instance = self.instances[expression.instance]
-        record = self.records[instance["image_id"]]
+        size = size_of(self.records[instance["image_id"]])
+        if size is None:
+            raise BadImage("its image's record has no height and width in pixels")
         try:
-            mask = instance_mask(instance, record["height"], record["width"])
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise BadImage(f"the annotation {expression.instance} is damaged ({error})") from error
+            mask = instance_mask(instance, size[1], size[0])
+        except Exception as error:  # annotations hold whatever people's tools write
+            why = reason(error)
+            raise BadImage(f"the annotation {expression.instance} is damaged ({why})") from error
         if not mask.any():
             raise BadImage(f"the annotation {expression.instance} has no pixels")
         return mask
@@ -134,11 +145,19 @@ class ReferringSet:
                 for one in ref["sentences"]:
                     expression = Expression(str(one["sent_id"]), one["sent"], ref["ann_id"])
                     found[instance["image_id"]].append(expression)
-            return {image: found[image] for image in sorted(found)}
-        except (KeyError, TypeError) as error:
+            found = {image: found[image] for image in sorted(found)}
+            for image in found:
+                self.records[image]["file_name"]
+        except (KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{file} and the instances.json beside it disagree: {error!r}"
             ) from error
+        counts = Counter(one.key for group in found.values() for one in group)
+        if twice := [key for key, count in counts.items() if count > 1]:
+            raise UserError(
+                f"{file} has {counts[twice[0]]} sentences of id {twice[0]}: ids are unique"
+            )
+        return found
 
     def _check(self) -> None:
         if not self.expressions:

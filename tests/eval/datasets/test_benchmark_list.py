@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from common.errors import UserError
 from eval.confusion import IGNORE
@@ -37,6 +38,9 @@ def test_a_folder_with_a_description_is_a_benchmark(tmp_path):
     assert set(np.unique(benchmark.truth(KEYS[1]))) == {0, 2, IGNORE}
 
 
+MINE = "title: Mine\nsource: x\nbackground: true\nfirst: 1\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -47,6 +51,17 @@ def test_a_folder_with_a_description_is_a_benchmark(tmp_path):
          "not all strings"),
         ("title: Mine\nsource: x\nbackground: true\nignore: []\nfirst: 70000\nclasses: [cup]\n",
          "is not a valid benchmark description"),
+        (MINE + "ignore: [9]\nclasses: [cup, cup]\n", "the class cup is named twice"),
+        (MINE + "ignore: [2]\nclasses: [cup, key]\n", "the mask value 2 is both a class and ignored"),
+        (MINE + "ignore: [0]\nclasses: [cup]\n", "the mask value 0 is both background and ignored"),
+        (MINE.replace("first: 1", "first: 0") + "ignore: []\nclasses: [cup]\n",
+         "the mask value 0 is both a class and background"),
+        (MINE + "ignore: []\nclasses: []\n", "it names no classes"),
+        (MINE + "ignore: []\nclasses: [cup]\nnames: {cap: hat}\n", "names are of cap, which is none"),
+        (MINE + "ignore: []\nclasses: [cup]\nnames: {cup: [no]}\n", "names are not all strings"),
+        (MINE + "ignore: []\nclasses: [cup, key]\nraw: [7, 9]\n", "has `raw`, which is for published"),
+        (MINE + "ignore: []\nclasses: [cup, key]\nraw_gaps: [1]\n", "has `raw`, which is for published"),
+        (MINE + "ignore: []\nfolders: 2\n", "has `folders`, which is for published"),
     ],
 )  # fmt: skip
 def test_an_invalid_description_is_one_sentence(text, message, tmp_path):
@@ -67,3 +82,19 @@ def test_a_folder_without_description_or_masks_is_refused(tmp_path):
         open_benchmark(str(tmp_path), tmp_path)
     with pytest.raises(UserError, match="there is no benchmark 'nothing'"):
         open_benchmark("nothing", tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["png", "JPG", "webp"])
+def test_two_images_of_one_name_are_refused(ending, tmp_path):
+    own_folder(tmp_path)
+    Image.new("RGB", (40, 24)).save(tmp_path / "images" / f"{KEYS[0]}.{ending}")
+    with pytest.raises(
+        UserError, match=rf"Mine has the key {KEYS[0]} for .* and .*: keys are unique"
+    ):
+        open_benchmark(str(tmp_path), tmp_path)
+
+
+def test_hidden_files_are_no_images(tmp_path):
+    own_folder(tmp_path)
+    (tmp_path / "images" / f"._{KEYS[0]}.jpg").write_bytes(b"resource fork")
+    assert open_benchmark(str(tmp_path), tmp_path).keys == list(KEYS)

@@ -11,7 +11,7 @@ from PIL import Image
 from common.errors import UserError
 from eval.confusion import IGNORE
 from eval.datasets.benchmark_list import BENCHMARKS, open_benchmark
-from eval.datasets.benchmarks import BadImage, Description
+from eval.datasets.benchmarks import BadImage, Description, open_image
 from tests.eval.datasets.miniatures import (
     KEYS,
     MINIATURES,
@@ -153,3 +153,117 @@ def test_imagenet_s_with_other_class_folders_is_refused(tmp_path):
     (tmp_path / "ImageNetS50/validation/n99999999").mkdir()
     with pytest.raises(UserError, match="has 51 folders, but ImageNetS50 has 50"):
         open_benchmark("imagenet_s50", tmp_path)
+
+
+def sideways(path, orientation: int, image: Image.Image) -> None:
+    """Saves an image as a camera that was held turned: its EXIF data says how to turn it back."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(path, quality=100, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_as_its_mask_lies(orientation, tmp_path):
+    MINIATURES["voc"](tmp_path)
+    upright = Image.open(open_benchmark("voc", tmp_path).image_path(KEYS[0])).convert("RGB")
+    back = {  # what a camera stores for each orientation
+        1: None, 2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE",
+        6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270",
+    }[orientation]  # fmt: skip
+    stored = upright.transpose(getattr(Image.Transpose, back)) if back else upright
+    path = tmp_path / f"VOCdevkit/VOC2012/JPEGImages/{KEYS[0]}.jpg"
+    sideways(path, orientation, stored)
+    benchmark = open_benchmark("voc", tmp_path)
+    assert close(benchmark.image(KEYS[0]), upright)
+    if orientation >= 5:  # a mask of the image as it is stored
+        save_mask(benchmark.masks[KEYS[0]], np.zeros(stored.size[::-1]))
+        assert close(open_benchmark("voc", tmp_path).image(KEYS[0]), stored)
+
+
+def close(image: Image.Image, expected: Image.Image) -> bool:
+    if image.size != expected.size:
+        return False
+    return np.abs(np.array(image).astype(int) - np.array(expected).astype(int)).mean() < 6
+
+
+def test_coco_images_are_turned_as_their_records_say(tmp_path):
+    MINIATURES["coco_object"](tmp_path)
+    path = tmp_path / f"val2017/{KEYS[0]}.jpg"
+    upright = Image.open(path).convert("RGB")
+    sideways(path, 6, upright.transpose(Image.Transpose.ROTATE_90))
+    assert close(open_benchmark("coco_object", tmp_path).image(KEYS[0]), upright)
+    sideways(path, 6, upright)  # annotated as it is stored
+    assert close(open_benchmark("coco_object", tmp_path).image(KEYS[0]), upright)
+
+
+@pytest.mark.parametrize("kind", ["uint16", "int32", "float32"])
+def test_images_of_more_than_eight_bits_are_not_white(kind, tmp_path):
+    MINIATURES["ade20k"](tmp_path)
+    ramp = np.linspace(0, 60_000, SIZE[0]).astype(kind)
+    image = Image.fromarray(np.broadcast_to(ramp, SIZE[::-1]).copy())
+    image.save(tmp_path / "ramp.tif")
+    grey = np.array(open_image(tmp_path / "ramp.tif"))[..., 0].astype(int)
+    assert grey[0, 0] == 0
+    assert 200 < grey[0, -1] <= 255
+    assert abs(grey[0, SIZE[0] // 2] - grey[0, -1] / 2) < 10
+
+
+def test_coco_stuff_of_the_older_numbering_is_named(tmp_path):
+    coco_stuff(tmp_path, converted=False)
+    masks = tmp_path / "coco_stuff164k/annotations/val2017"
+    save_mask(masks / f"{KEYS[1]}.png", values(0, 1, 182))
+    with pytest.raises(UserError, match=r"holds the value 182, .*older numbering, 1 to 182"):
+        open_benchmark("coco_stuff", tmp_path)
+    save_mask(masks / f"{KEYS[1]}.png", values(0, 1, 67))  # a dining table there, and no class here
+    with pytest.raises(UserError, match=r"holds the value 67, .*older numbering"):
+        open_benchmark("coco_stuff", tmp_path)
+
+
+@pytest.mark.parametrize("value", [11, 90, 182, 200, 254])
+def test_a_value_that_is_no_class_of_published_maps_is_a_bad_image(value, tmp_path):
+    coco_stuff(tmp_path, converted=False)
+    benchmark = open_benchmark("coco_stuff", tmp_path)
+    save_mask(benchmark.masks[KEYS[1]], values(255, value))
+    with pytest.raises(BadImage, match=f"holds the value {value}, which is none of the 171"):
+        benchmark.truth(KEYS[1])
+
+
+@pytest.mark.parametrize("value", [34, 100, 254])
+def test_a_value_that_is_no_label_of_cityscapes_is_a_bad_image(value, tmp_path):
+    cityscapes(tmp_path, converted=False)
+    benchmark = open_benchmark("cityscapes", tmp_path)
+    save_mask(benchmark.masks[KEYS[1]], values(7, value))
+    with pytest.raises(BadImage, match=f"holds the value {value}, which is none of the 19"):
+        benchmark.truth(KEYS[1])
+
+
+@pytest.mark.parametrize("name", ["voc20", "ade20k", "coco_stuff", "imagenet_s50"])
+def test_a_mask_with_nothing_to_count_is_named(name, tmp_path):
+    MINIATURES[name](tmp_path)
+    benchmark = open_benchmark(name, tmp_path)
+    key = benchmark.keys[0]
+    ignored = benchmark.description.ignore[0]
+    channels = [np.full(SIZE[::-1], one) for one in (ignored % 256, ignored // 256, 0)]
+    mask = np.stack(channels, -1) if name.startswith("imagenet") else channels[0]
+    save_mask(benchmark.masks[key], mask)
+    with pytest.raises(BadImage, match="its mask has nothing to count: all of its pixels are ign"):
+        benchmark.truth(key)
+
+
+def test_a_list_that_names_an_image_twice_is_refused(tmp_path):
+    MINIATURES["voc"](tmp_path)
+    with open(tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt", "a") as file:
+        file.write(KEYS[0])
+    with pytest.raises(UserError, match=rf"has the key {KEYS[0]} for .*{KEYS[0]}.jpg twice"):
+        open_benchmark("voc", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"BM", b"\x89PNG\r\n\x1a\n", b"II*\0" + b"\xff" * 40, b"P6 9"]
+)
+def test_a_file_that_is_no_image_is_a_bad_image(content, tmp_path):
+    (tmp_path / "image.png").write_bytes(content)
+    with pytest.raises(BadImage, match="it cannot be read") as caught:
+        open_image(tmp_path / "image.png")
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)

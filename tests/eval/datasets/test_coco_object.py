@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from common.errors import UserError
 from eval.datasets.benchmark_list import open_benchmark
+from eval.datasets.benchmarks import BadImage
 from tests.eval.datasets.miniatures import KEYS, MINIATURES
+
+ABSENT = object()
+
+
+def put(record: dict, change: dict) -> None:
+    """Changes fields of a record; those that become `ABSENT` are removed."""
+    for name, value in change.items():
+        if value is ABSENT:
+            del record[name]
+        else:
+            record[name] = value
+
+
+def edit(root, work) -> None:
+    """Changes the content of a miniature's annotation file."""
+    file = root / "annotations/instances_val2017.json"
+    content = json.loads(file.read_text())
+    work(content)
+    file.write_text(json.dumps(content))
 
 
 def test_coco_instances_become_classes_and_the_smaller_one_is_on_top(tmp_path):
@@ -58,3 +80,102 @@ def test_coco_object_agrees_with_pycocotools_on_real_images(shared):
             smallest = min(range(len(masks)), key=lambda i: instances[i]["area"])
             expected = places[instances[smallest]["category_id"]]
             assert (truth[masks[smallest]] == expected).all()
+
+
+SQUARE = [4, 4, 12, 4, 12, 12, 4, 12]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"segmentation": []}, "its segmentation is empty"),
+        ({"segmentation": [[1, 2, 3, 4], SQUARE]}, "not a list of at least three points"),
+        ({"segmentation": [SQUARE, [1, 2, 3, 4]]}, "not a list of at least three points"),
+        ({"segmentation": [[*SQUARE, 5]]}, "not a list of at least three points"),
+        ({"segmentation": [SQUARE, None]}, "not a list of at least three points"),
+        ({"segmentation": [1, 2, 3, 4, 5, 6]}, "not a list of at least three points"),
+        ({"segmentation": [[*SQUARE[:-1], "9"]]}, "the coordinate '9'"),
+        ({"segmentation": [[*SQUARE[:-1], float("nan")]]}, "the coordinate nan"),
+        ({"segmentation": [[*SQUARE[:-1], 1e12]]}, "the coordinate 1000000000000"),
+        ({"segmentation": None}, "it has no segmentation"),
+        ({"segmentation": "square"}, "it has no segmentation"),
+        ({"segmentation": {"size": [24, 40]}}, "it has no segmentation"),
+        ({"segmentation": {"size": [40, 24], "counts": [0, 960]}}, r"pixels instead of \[24, 40\]"),
+        ({"segmentation": {"counts": [0, 960]}}, "it is for None pixels"),
+        ({"segmentation": {"size": [24, 40], "counts": [0, 9999]}}, "RLE"),
+        ({"segmentation": {"size": [24, 40], "counts": [9, -2]}}, "out of bounds"),
+        ({"segmentation": {"size": [24, 40], "counts": "~~~~"}}, "RLE"),
+        ({"segmentation": {"size": [24, 40], "counts": None}}, ""),
+        ({"segmentation": ABSENT}, "it has no segmentation"),
+        ({"area": ABSENT}, "its area is None"),
+        ({"area": "big"}, "its area is 'big'"),
+        ({"area": float("nan")}, "its area is nan"),
+        ({"category_id": 12}, "the category 12 is none of COCO's 80"),
+        ({"category_id": ABSENT}, "the category None is none"),
+        ({"category_id": [1]}, "the category .1. is none"),
+    ],
+    ids=str,
+)
+def test_a_broken_annotation_is_one_bad_image(change, why, tmp_path):
+    MINIATURES["coco_object"](tmp_path)
+    edit(tmp_path, lambda content: put(content["annotations"][0], change))
+    benchmark = open_benchmark("coco_object", tmp_path)
+    with pytest.raises(
+        BadImage, match=rf"its mask is damaged \(annotation without id: .*{why}"
+    ) as caught:
+        benchmark.truth(KEYS[0])
+    assert "\n" not in str(caught.value)
+    assert (benchmark.truth(KEYS[1]) == 80).any()
+
+
+@pytest.mark.parametrize("value", [ABSENT, 0, -3, "24", 24.5, 10**9, None], ids=str)
+def test_an_image_without_height_is_one_bad_image(value, tmp_path):
+    MINIATURES["coco_object"](tmp_path)
+    edit(tmp_path, lambda content: put(content["images"][0], {"height": value}))
+    benchmark = open_benchmark("coco_object", tmp_path)
+    with pytest.raises(BadImage, match="its record has no height and width"):
+        benchmark.truth(KEYS[0])
+
+
+def test_an_annotation_file_with_every_broken_shape_ends_with_the_bad_images(
+    tmp_path, run_folder, capsys
+):
+    from eval.segment import main
+
+    MINIATURES["coco_object"](tmp_path)
+    edit(tmp_path, lambda content: put(content["annotations"][0], {"segmentation": []}))
+    flags = ["--run", str(run_folder), "--benchmarks", "coco_object", "--data", str(tmp_path)]
+    flags += ["--size", "32", "--window", "32", "--stride", "16", "--out", str(tmp_path / "out")]
+    assert main([*flags, "--cache", str(tmp_path / "cache")]) == 2
+    printed = capsys.readouterr()
+    assert "1 images of COCO-Object: mIoU" in printed.out
+    assert f"1 of 2 images of COCO-Object could not be scored: {KEYS[0]} (" in printed.err
+    assert "Traceback" not in printed.err
+
+
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        (
+            lambda c: c["images"].append(dict(c["images"][0])),
+            "has 2 images of id 0: ids are unique",
+        ),
+        (
+            lambda c: c["images"].append(c["images"][0] | {"id": 7}),
+            "has the key a_000000 for a_000000.jpg twice",
+        ),
+        (lambda c: put(c["images"][0], {"file_name": ABSENT}), "is damaged, or is not a COCO"),
+        (lambda c: put(c["annotations"][0], {"image_id": ABSENT}), "in place 0 names no image"),
+        (lambda c: c["annotations"].append(None), "in place 4 names no image"),
+        (lambda c: put(c, {"annotations": {}}), "its annotations are not a list"),
+        (lambda c: put(c, {"images": None}), "its images are not a list"),
+        (lambda c: put(c, {"categories": ["cat"]}), "is damaged, or is not a COCO"),
+    ],
+    ids=str,
+)
+def test_lists_that_do_not_tell_images_apart_are_refused(work, message, tmp_path):
+    MINIATURES["coco_object"](tmp_path)
+    edit(tmp_path, work)
+    with pytest.raises(UserError, match=message) as caught:
+        open_benchmark("coco_object", tmp_path)
+    assert "\n" not in str(caught.value)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 IGNORE = -1  # the class of pixels that are not scored
+ZERO, LEFT_OUT = "zero", "left-out"
+ABSENT = (ZERO, LEFT_OUT)  # what a class is in the mean that is predicted but in no mask
 
 
 class ConfusionMatrix:
@@ -15,12 +17,15 @@ class ConfusionMatrix:
 
     Args:
         classes: C.
+        absent: `zero`: the IoU of a class that is predicted but has no truth is 0, as mmsegmentation
+            counts it; `left-out`: it is NaN.
 
     Attributes:
         counts: int64 of shape (C, C); rows are true classes, columns predicted ones.
     """
 
-    def __init__(self, classes: int):
+    def __init__(self, classes: int, absent: str = LEFT_OUT):
+        self.absent = absent
         self.counts = np.zeros((classes, classes), np.int64)
 
     def add(self, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -57,15 +62,19 @@ class ConfusionMatrix:
 
     @property
     def iou(self) -> np.ndarray:
-        """Intersection over union per class, float64 of shape (C,); NaN for classes without truth."""
+        """Intersection over union per class, float64 of shape (C,).
+
+        NaN for classes that are neither in the truth nor predicted; see `absent` for those predicted.
+        """
         both = np.diag(self.counts).astype(np.float64)
         true = self.counts.sum(1)
         either = true + self.counts.sum(0) - both
-        return np.divide(both, either, out=np.full(len(both), np.nan), where=true > 0)
+        counted = either if self.absent == ZERO else true
+        return np.divide(both, either, out=np.full(len(both), np.nan), where=counted > 0)
 
     @property
     def miou(self) -> float:
-        """The mean of `iou` over the classes with truth; NaN if there are none."""
+        """The mean of `iou` over the classes that have one; NaN if there are none."""
         iou = self.iou
         present = ~np.isnan(iou)
         return float(iou[present].mean()) if present.any() else float("nan")

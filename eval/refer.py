@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ if __name__ == "__main__":
 from common.errors import UserError
 from common.storage import Folder
 from eval.datasets.referring import ReferringSet
+from eval.inference.class_embeddings import BARE
+from eval.inference.protocols import describe, normalisation_for, used
 from eval.inference.settings import SIGMOID
 from eval.paper import REFERRING, paper_rows
 from eval.referring_scores import MeanAndOverall, score
@@ -45,9 +48,10 @@ def refer(settings: ReferSettings) -> dict[str, MeanAndOverall]:
     opened = [ReferringSet(name, Path(settings.data)) for name in settings.benchmarks]
     found = {}
     with process_group() as device:
-        dense = load_dense(
-            settings.run, device, settings.model, settings.weights, settings.quick_gelu
-        )
+        about = (settings.model, settings.weights, settings.quick_gelu)
+        normalisation = normalisation_for(settings.inference, settings.run)
+        dense = load_dense(settings.run, device, *about, normalisation)
+        inference = used(settings.inference, dense)
         for one in opened:
             values: dict[str, Any] = {
                 "benchmark": one.name,
@@ -55,7 +59,7 @@ def refer(settings: ReferSettings) -> dict[str, MeanAndOverall]:
                 "step": dense.step,
                 "model": dense.encoder.name,
                 "fingerprint": fingerprint(dense),
-                "inference": settings.inference.to_json(),
+                "inference": inference.to_json(),
                 "rule": settings.rule,
                 "limit": settings.limit,
             }
@@ -74,7 +78,8 @@ def refer(settings: ReferSettings) -> dict[str, MeanAndOverall]:
             )
             if rank() == 0:
                 folder.write_json(RESULT, {"run": settings.label} | result.to_json() | values)
-            found[one.name] = result
+            protocol = f"{describe(inference.to_json())}; masks by rule {settings.rule}"
+            found[one.name] = replace(result, protocol=protocol)
     return found
 
 
@@ -85,7 +90,11 @@ def markdown(label: str, results: dict[str, MeanAndOverall]) -> str:
         f"{label}, mean IoU": {name: percent(one.mean) for name, one in results.items()},
         f"{label}, overall IoU": {name: percent(one.overall) for name, one in results.items()},
     }
-    notes = []
+    notes = [
+        f"{protocol}."
+        for protocol in dict.fromkeys(o.protocol for o in results.values())
+        if protocol
+    ]
     if any(one.partial or one.bad for one in results.values()):
         notes.append("Only some of the benchmarks' expressions were scored.")
     if not paper:
@@ -99,7 +108,8 @@ def parse(arguments: Sequence[str] | None = None) -> ReferSettings:
     Raises:
         UserError: as `ReferSettings` and `Inference`.
     """
-    return parse_flags(ReferSettings, __doc__, arguments, {"probability": SIGMOID})
+    own = {"probability": SIGMOID, "templates": BARE}  # an expression is a sentence already
+    return parse_flags(ReferSettings, __doc__, arguments, own)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from common.storage import Folder
 from eval.confusion import ConfusionMatrix
-from eval.datasets.benchmarks import BadImage, open_image
+from eval.datasets.benchmarks import BadImage
 from eval.datasets.referring import Expression, ReferringSet
 from eval.inference.class_embeddings import class_embeddings
 from eval.inference.segmenter import Segmenter
@@ -38,6 +38,7 @@ class MeanAndOverall:
         expressions: number of scored expressions.
         bad: (expression, reason) of those that could not be scored.
         partial: whether only some of the benchmark's images were scored.
+        protocol: one line that states every step from image to mask.
     """
 
     mean: float
@@ -45,6 +46,7 @@ class MeanAndOverall:
     expressions: int
     bad: list[tuple[str, str]]
     partial: bool = False
+    protocol: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON; a figure of no expressions is null."""
@@ -175,7 +177,7 @@ def _count(
 ) -> list[tuple[str, np.ndarray]]:
     """Counts of an image's expressions; those that cannot be scored are appended to `bad`."""
     try:
-        picture = open_image(data.path(image))
+        picture = data.picture(image)
     except BadImage as error:
         bad += [(one.key, str(error)) for one in group]
         return []

@@ -21,7 +21,7 @@ if __name__ == "__main__":
 from common.errors import UserError
 from common.storage import Folder
 from eval.segmentation import complaint, earlier_results, evaluate
-from eval.segmentation_report import class_table, markdown
+from eval.segmentation_report import class_table, markdown, protocol_of
 from eval.settings import SegmentSettings, parse_flags
 
 TABLE = "table.md"
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Folder(settings.out)
         folder.write(TABLE, rows.encode())
         for result in results:
-            print(f"{result.run}\n\n{class_table(result)}\n")
+            print(f"{result.run}\n\n{class_table(result)}\n{protocol_of(result)}\n")
         print(rows)
         print(f"results as JSON, per image and in total, and overlays: {folder.url}")
         if problem := complaint(results, folder.url):

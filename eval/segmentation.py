@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,11 @@ from common.storage import Folder
 from eval.confusion import ConfusionMatrix
 from eval.datasets.benchmark_list import open_benchmark
 from eval.datasets.benchmarks import BadImage, Benchmark
+from eval.datasets.class_names import ClassNames, class_names
 from eval.inference.class_embeddings import class_embeddings
+from eval.inference.protocols import normalisation_for, on_benchmark, used
 from eval.inference.segmenter import Labeller, Segmenter
+from eval.inference.settings import Inference
 from eval.pictures import draw_overlays
 from eval.records import Records, resume
 from eval.segmentation_report import Result, class_rows
@@ -48,29 +52,62 @@ def evaluate(settings: SegmentSettings) -> list[Result]:
         one result per run and benchmark, on every rank.
 
     Raises:
-        UserError: see `open_benchmark`, `load_dense`, `Segmenter` and `Records`.
+        UserError: see `open_benchmark`, `Question`, `load_dense`, `Segmenter` and `Records`.
     """
     opened = [open_benchmark(name, Path(settings.data)) for name in settings.benchmarks]
+    questions = [Question.of(benchmark, settings.inference) for benchmark in opened]
     results = []
     with process_group() as device:
         for run in settings.runs:
-            dense = load_dense(run, device, settings.model, settings.weights, settings.quick_gelu)
-            results += [_evaluate_one(dense, run, benchmark, settings) for benchmark in opened]
+            about = (settings.model, settings.weights, settings.quick_gelu)
+            dense = load_dense(run, device, *about, normalisation_for(settings.inference, run))
+            results += [_evaluate_one(dense, run, question, settings) for question in questions]
     return results
 
 
-def _evaluate_one(
-    dense: Dense, run: str, benchmark: Benchmark, settings: SegmentSettings
-) -> Result:
+@dataclass(frozen=True)
+class Question:
+    """A benchmark, and how a model is asked for its classes.
+
+    Attributes:
+        benchmark: images and ground truth.
+        names: of the classes.
+        inference: the settings for this benchmark.
+        threshold: below which a pixel is background; None without one.
+    """
+
+    benchmark: Benchmark
+    names: ClassNames
+    inference: Inference
+    threshold: float | None
+
+    @classmethod
+    def of(cls, benchmark: Benchmark, inference: Inference) -> Question:
+        """The question that a protocol asks of a benchmark.
+
+        Raises:
+            UserError: as `class_names`, or the threshold could never act.
+        """
+        about = benchmark.description
+        inference = on_benchmark(inference, about.name)
+        names = class_names(benchmark, inference.names, inference.background)
+        if not about.background or (names.words and inference.threshold is None):
+            return cls(benchmark, names, inference, None)
+        threshold = inference.threshold_of(about.threshold)
+        if not names.words:
+            inference.check_threshold(threshold, len(names.all))
+        return cls(benchmark, names, inference, threshold)
+
+    def segmenter(self, dense: Dense, cache: Folder | None) -> Segmenter:
+        """What answers it with a model; `cache` keeps the embeddings of names."""
+        embeddings = class_embeddings(dense, self.names.all, self.inference.templates, cache)
+        return Segmenter(dense, embeddings, self.inference, self.threshold, self.names.owners)
+
+
+def _evaluate_one(dense: Dense, run: str, question: Question, settings: SegmentSettings) -> Result:
+    benchmark = question.benchmark
     about = benchmark.description
-    threshold = settings.inference.threshold_of(about.threshold) if about.background else None
-    embeddings = class_embeddings(
-        dense,
-        benchmark.names,
-        settings.inference.templates,
-        Folder(settings.cache) if rank() == 0 else None,
-    )
-    segmenter = Segmenter(dense, embeddings, settings.inference, threshold)
+    segmenter = question.segmenter(dense, Folder(settings.cache) if rank() == 0 else None)
     values = {
         "benchmark": about.name,
         "run": run,
@@ -78,7 +115,8 @@ def _evaluate_one(
         "model": dense.encoder.name,
         "fingerprint": fingerprint(dense),
         "classes": list(benchmark.class_names),
-        "inference": settings.inference.to_json() | {"threshold": threshold},
+        "names": digest(question.names.all),
+        "inference": used(question.inference, dense).to_json() | {"threshold": question.threshold},
         "limit": settings.limit,
     }
     label = settings.label(run)
@@ -114,7 +152,7 @@ def score(
     names = benchmark.class_names
     keys = list(benchmark.keys)[: settings.limit]
     records, total, done = resume(folder, values, len(names), keys, settings.overwrite)
-    matrix = ConfusionMatrix(len(names))
+    matrix = ConfusionMatrix(len(names), settings.inference.absent)
     matrix.counts += total
     mine = [key for key in keys if key not in done][rank() :: world_size()]
     bad = _count(labeller, benchmark, mine, matrix, records, settings)
@@ -162,6 +200,11 @@ def fingerprint(dense: Dense) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def digest(names: Sequence[str]) -> str:
+    """Hex digest of names, in their order."""
+    return xxhash.xxh3_64_hexdigest("\n".join(names))
 
 
 def complaint(results: Sequence[Result], out: str) -> str | None:

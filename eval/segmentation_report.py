@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from eval.confusion import ConfusionMatrix
+from eval.inference.protocols import describe
 from eval.paper import LATER, SEGMENTATION, PaperRow, paper_rows, shown
 
 
@@ -81,6 +82,12 @@ def class_table(result: Result) -> str:
     return "\n".join(lines)
 
 
+def protocol_of(result: Result) -> str:
+    """One line that states every step from image to class that made a result."""
+    inference = result.settings.get("inference", {})
+    return describe(inference) if "protocol" in inference else "protocol not recorded"
+
+
 def markdown(results: Sequence[Result]) -> str:
     """A Markdown table of mIoU in per cent: a row per run, below the paper's and later methods'."""
     columns = {result.benchmark: result.title for result in results}
@@ -90,6 +97,10 @@ def markdown(results: Sequence[Result]) -> str:
         rows.setdefault(result.run, {})[result.benchmark] = percent(result.miou) + mark
     paper = [row for table in (SEGMENTATION, LATER) for row in paper_rows(table, list(columns))]
     notes = []
+    made: dict[str, list[str]] = {}
+    for result in results:
+        made.setdefault(protocol_of(result), []).append(f"{result.run} on {result.title}")
+    notes += [f"{', '.join(which)}: {protocol}." for protocol, which in made.items()]
     if any(result.partial or result.bad for result in results):
         notes.append("\\* only some of the benchmark's images were scored")
     if not paper:

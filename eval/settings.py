@@ -12,6 +12,8 @@ from common.errors import UserError
 from common.flags import add_flags, comma_separated, given, setting
 from eval.datasets.benchmark_list import BENCHMARKS, check_name
 from eval.datasets.referring import SPLITS
+from eval.inference.class_embeddings import BARE
+from eval.inference.protocols import inference_of
 from eval.inference.settings import SIGMOID, Inference
 from eval.referring_scores import ABSOLUTE, RELATIVE, RULES
 from training.dense import BASELINES
@@ -137,7 +139,9 @@ class ReferSettings(BenchmarkSettings):
         f"image, reaches it, by default {RULES[RELATIVE]}",
         metavar="NAME",
     )
-    inference: Inference = field(default_factory=lambda: Inference(probability=SIGMOID))
+    inference: Inference = field(
+        default_factory=lambda: Inference(probability=SIGMOID, templates=BARE)
+    )
 
     def __post_init__(self) -> None:
         _check_benchmarks(self.benchmarks, SPLITS)
@@ -202,7 +206,7 @@ def parse_flags(
         kind: the class of the settings.
         description: head of the help.
         arguments: None takes `sys.argv`.
-        inference: defaults of `Inference` that differ for this command.
+        inference: values of `Inference` that this command has in place of any protocol's.
 
     Raises:
         UserError: as `kind` and `Inference`.
@@ -218,10 +222,17 @@ def parse_flags(
     add_flags(parser, kind, shared - model)
     group = parser.add_argument_group("model (default: the run's own, the paper's for a baseline)")
     add_flags(group, kind, model)
-    add_flags(parser.add_argument_group("inference"), Inference, defaults=inference)
+    steps = {one.name for one in fields(Inference)} - {"protocol"}
+    group = parser.add_argument_group("inference (default: the protocol's)")
+    add_flags(group, Inference, {"protocol"})
+    add_flags(group, Inference, steps, dict.fromkeys(steps) | {"pamr": False} | (inference or {}))
     flags = parser.parse_args(arguments)
-    values = given(flags, kind)
-    return kind(**values, inference=Inference(**given(flags, Inference)))
+    chosen = {
+        name: value
+        for name, value in given(flags, Inference).items()
+        if value is not None and (name, value) != ("pamr", False)
+    }
+    return kind(**given(flags, kind), inference=inference_of(**chosen))
 
 
 def run_label(run: str) -> str:

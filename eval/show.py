@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -22,6 +23,7 @@ from common.errors import UserError
 from common.storage import Folder
 from eval.datasets.benchmarks import BACKGROUND, BadImage, open_image
 from eval.inference.class_embeddings import class_embeddings
+from eval.inference.protocols import normalisation_for
 from eval.inference.segmenter import Segmenter
 from eval.pictures import grid, heat_map, legend, legend_entries, overlay, save_picture, stack
 from eval.settings import ShowSettings, parse_flags, run_label
@@ -35,16 +37,18 @@ def show(settings: ShowSettings) -> Folder:
     """Draws both pictures and returns their folder.
 
     Raises:
-        UserError: the image is damaged; or as `load_dense` and `Segmenter`.
+        UserError: the image is damaged, the threshold cannot act; or as `load_dense` and `Segmenter`.
     """
     try:
         image = open_image(Path(settings.image))
     except BadImage as error:
         raise UserError(f"{settings.image}: {error}") from error
     image.thumbnail((LONGEST, LONGEST))
+    with_background = settings.inference.threshold is not None
+    if with_background:
+        settings.inference.check_threshold(settings.inference.threshold, len(settings.texts))
     models = _models(settings)
     columns, overlays = [], []
-    with_background = settings.inference.threshold is not None
     for name, dense in models:
         embeddings = class_embeddings(dense, settings.texts, settings.inference.templates)
         segmenter = Segmenter(dense, embeddings, settings.inference, settings.inference.threshold)
@@ -71,7 +75,10 @@ def _models(settings: ShowSettings) -> list[tuple[str, Dense]]:
     """The runs by name, and before them CLIP with the weights of the first trained run."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     about = (settings.model, settings.weights, settings.quick_gelu)
-    runs = [(run_label(run), load_dense(run, device, *about)) for run in settings.runs]
+    of_pixels = partial(normalisation_for, settings.inference)
+    runs = [
+        (run_label(run), load_dense(run, device, *about, of_pixels(run))) for run in settings.runs
+    ]
     if "clip" in settings.runs:
         return runs
     trained = next((dense.settings for _, dense in runs if dense.settings is not None), None)
@@ -80,7 +87,7 @@ def _models(settings: ShowSettings) -> list[tuple[str, Dense]]:
             return runs  # GroupViT has no CLIP to compare with
         weights = settings.weights or trained.weights
         about = (trained.model, weights, trained.quick_gelu)
-    return [("clip", load_dense("clip", device, *about)), *runs]
+    return [("clip", load_dense("clip", device, *about, of_pixels("clip"))), *runs]
 
 
 def parse(arguments: Sequence[str] | None = None) -> ShowSettings:

@@ -20,7 +20,9 @@ from common.flags import command_line
 from common.storage import Folder
 from eval.datasets.benchmark_list import open_benchmark
 from eval.datasets.referring import ReferringSet
-from eval.inference.settings import SIGMOID, Inference
+from eval.inference.class_embeddings import BARE
+from eval.inference.protocols import inference_of
+from eval.inference.settings import PAPER, SIGMOID, Inference
 from eval.records import Records
 from eval.refer import refer
 from eval.referring_scores import RELATIVE
@@ -35,7 +37,8 @@ from workflows.shapes.dataset import written_whole
 SEGMENTATION, THINGS, REFERRING = "segmentation", "things", "referring"
 SPLIT = "refcoco_val"  # the layout in which the small world's expressions are written
 UNTRAINED = {"clip": "plain CLIP", "surgery": "untrained CLIP Surgery"}
-WHOLE = Inference(size=0, window=0)  # the image at once, as large as it is
+# The image at once, as large as it is; Eq. 7 and 8 as in the paper, as scale and threshold are chosen here.
+WHOLE = inference_of(PAPER, size=0, window=0)
 
 
 def segmentation(
@@ -100,7 +103,8 @@ def referring(chain: Chain, run: str) -> dict[str, Any]:
     name = label(run)
     folder = chain.folder / REFERRING / name / SPLIT
     if not (folder / RESULT).exists():
-        inference = replace(WHOLE, probability=SIGMOID)  # an expression has no other classes
+        # An expression has no other classes, and is a sentence already.
+        inference = replace(WHOLE, probability=SIGMOID, templates=BARE)
         with chain.stage(*_calibration(chain, f"{name}, expressions")):
             tuning = ReferringSet(SPLIT, chain.folder / "tuning" / REFERRING)
             inference = for_referring(dense(run), tuning, inference)

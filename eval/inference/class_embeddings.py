@@ -18,8 +18,9 @@ from torch.nn import functional as F
 from common.storage import Folder
 from training.dense import Dense
 
-PHOTO, IMAGENET, BARE = "photo", "imagenet", "bare"
+PHOTO_STOP, PHOTO, IMAGENET, BARE = "photo-stop", "photo", "imagenet", "bare"
 TEMPLATES: dict[str, tuple[Callable[[str], str], ...]] = {
+    PHOTO_STOP: (lambda name: f"a photo of a {name}.",),
     PHOTO: (lambda name: f"a photo of a {name}",),
     IMAGENET: OPENAI_IMAGENET_TEMPLATES,  # OpenAI's 80 templates
     BARE: (lambda name: name,),

@@ -7,9 +7,10 @@
 
 p is computed per patch and upsampled; overlapping windows are averaged. s_CLIP is the frozen
 encoder's similarity along the path that the run was trained on, by default `surgery`. The authors'
-code blends the two p instead of the two s; `Inference.blend` chooses.
+code blends the two p instead of the two s; `Inference.blend` chooses. Of a class with several names the
+best at each pixel counts. `Inference.eq8` moves Eq. 8 to the result's pixels, after windows are averaged.
 
-Shapes: B windows, n classes, D joint width; H, W a window's size in pixels, h, w in patches.
+Shapes: B windows, m names of n classes, D joint width; H, W a window's size in pixels, h, w in patches.
 """
 
 from __future__ import annotations
@@ -25,15 +26,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from common.errors import UserError
+from eval.inference.owners import Owners
 from eval.inference.pamr import CLASSES_AT_ONCE, refine
-from eval.inference.settings import SCALES, SIMILARITY, SOFTMAX, Inference
+from eval.inference.resizing import enlarge, reduced, resized_size, to_pixels
+from eval.inference.settings import PATCH, SIMILARITY, SOFTMAX, WINDOW, Inference
 from eval.inference.windows import Windows
 from training.dense import Dense
 from training.model import normalise
-
-LONGEST = (
-    2048  # maximum of the longer side in pixels, which bounds the memory of long, narrow images
-)
 
 
 class Labeller(Protocol):
@@ -49,10 +48,13 @@ class Segmenter:
 
     Args:
         dense: a run or a baseline.
-        classes: unit-length class embeddings, float32 of shape (n, D), on the model's device.
+        classes: unit-length embeddings of names, float32 of shape (m, D), on the model's device.
         inference: the settings; None takes their defaults.
         background: the threshold below which a pixel is background. Background is class 0, and the
-            named classes are 1 to n. With None there is no background, and they are 0 to n - 1.
+            named classes are 1 to n. With None and no words for it there is no background, and the
+            classes are 0 to n - 1.
+        owners: the class of each name, from 0, or -1 for a word for the background, m in all; None if
+            every name is a class of its own.
 
     Raises:
         UserError: `--window` is not a multiple of the model's patch size.
@@ -64,6 +66,7 @@ class Segmenter:
         classes: Tensor,
         inference: Inference | None = None,
         background: float | None = None,
+        owners: Sequence[int] | None = None,
     ):
         inference = inference or Inference()
         if inference.window % dense.patch_size:
@@ -72,6 +75,7 @@ class Segmenter:
             )
         self.dense, self.classes, self.inference = dense, classes, inference
         self.background = background
+        self.owners = Owners(range(len(classes)) if owners is None else owners, classes.device)
 
     def label_maps(self, images: Sequence[Image.Image]) -> list[np.ndarray]:
         """Predicts the class of every pixel.
@@ -82,44 +86,53 @@ class Segmenter:
         Returns:
             int16 of shape (height, width) for each image.
         """
-        prepared = [self._prepare(image) for image in images]
-        probabilities = self._window_probabilities(prepared)
+        smaller = [reduced(image, self.inference.most_pixels) for image in images]
+        prepared = [self._prepare(image) for image in smaller]
+        maps = self._window_maps(prepared)
+        labels = [
+            self._labels(windows, of_one, tensor, image.size[::-1])
+            for image, (windows, tensor), of_one in zip(smaller, prepared, maps, strict=True)
+        ]
         return [
-            self._labels(windows, maps, tensor, image.size[::-1])
-            for image, (windows, tensor), maps in zip(images, prepared, probabilities, strict=True)
+            enlarge(one, image.size[::-1]).cpu().numpy()
+            for one, image in zip(labels, images, strict=True)
         ]
 
     def similarities(self, image: Image.Image) -> np.ndarray:
         """Eq. 7 for every class and pixel of an image: float32 of shape (n, height, width)."""
-        return self._maps(image, self._similarity)
+        return self._pixels(image, self._similarity, self.owners.best)
 
     def probabilities(self, image: Image.Image) -> np.ndarray:
         """Eq. 8 for every class and pixel of an image: float32 of shape (n, height, width)."""
-        return self._maps(image, self._probability)
+        return self._pixels(image, self._map, self._finished)
 
-    def _maps(self, image: Image.Image, of: Callable[[Tensor], Tensor]) -> np.ndarray:
+    def _pixels(
+        self,
+        image: Image.Image,
+        of: Callable[[Tensor], Tensor],
+        finish: Callable[[Tensor], Tensor],
+    ) -> np.ndarray:
+        """Maps of an image at its own size, the background's words left out."""
         windows, tensor = self._prepare(image)
         maps = torch.cat([of(part) for part in self._batches(windows.cut(tensor))])  # (B, n, h, w)
         width, height = image.size
-        joined = windows.join(maps)  # (n, rows * h, columns * w)
-        return torch.cat([v for _, v in windows.pixels(joined, height, width)], 1).cpu().numpy()
+        joined = windows.join(maps)  # (m, rows * h, columns * w)
+        bands = [finish(values[None])[0] for _, values in windows.pixels(joined, height, width)]
+        return self.owners.classes_only(torch.cat(bands, 1)).cpu().numpy()
 
     def _prepare(self, image: Image.Image) -> tuple[Windows, Tensor]:
         """An image's windows, and the image resized and normalised: float32 (3, height, width)."""
         inference, patch = self.inference, self.dense.patch_size
-        width, height = image.size
-        if inference.size:
-            ratio = min(inference.size / min(width, height), LONGEST / max(width, height))
-            width, height = max(1, round(width * ratio)), max(1, round(height * ratio))
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.array(image)).to(self.classes.device, non_blocking=True)
+        size = resized_size(image.size, inference.size, inference.longest)
+        pixels = to_pixels(image, size, inference.resize, self.classes.device)  # (height, width, 3)
         tensor = normalise(pixels[None], self.dense.mean, self.dense.std)[0]  # (3, height, width)
+        height, width = tensor.shape[1:]
         window = inference.window or -(-max(width, height) // patch) * patch
         stride = inference.stride if inference.window else window
         return Windows.of(height, width, window, stride, patch), tensor
 
-    def _window_probabilities(self, prepared: Sequence[tuple[Windows, Tensor]]) -> list[Tensor]:
-        """The probabilities of each image's windows: float32 of shape (windows, n, h, w)."""
+    def _window_maps(self, prepared: Sequence[tuple[Windows, Tensor]]) -> list[Tensor]:
+        """What `_map` gives of each image's windows: float32 of shape (windows, m, h, w)."""
         by_shape = defaultdict(list)
         for index, (windows, _) in enumerate(prepared):
             by_shape[windows.shape].append(index)
@@ -128,7 +141,7 @@ class Segmenter:
             cut = torch.cat(
                 [windows.cut(tensor) for windows, tensor in map(prepared.__getitem__, indices)]
             )  # (B, 3, H, W), B windows of several images
-            maps = torch.cat([self._probability(part) for part in self._batches(cut)])
+            maps = torch.cat([self._map(part) for part in self._batches(cut)])
             sizes = [len(prepared[index][0]) for index in indices]
             found |= dict(zip(indices, maps.split(sizes), strict=True))
         return [found[index] for index in range(len(prepared))]
@@ -136,75 +149,104 @@ class Segmenter:
     def _batches(self, windows: Tensor) -> Iterator[Tensor]:
         return iter(windows.split(self.inference.batch))
 
+    def _map(self, windows: Tensor) -> Tensor:
+        """What windows (B, 3, H, W) are joined by, float32 of shape (B, m, h, w).
+
+        These are the probabilities of names, or their similarities where Eq. 8 is taken afterwards.
+        """
+        inference = self.inference
+        if inference.eq8 != PATCH:
+            return self._similarity(windows)
+        if inference.blend == SIMILARITY:
+            return self._eq8(self._similarity(windows))
+        trained, clip = self._features(windows)  # (B, h, w, D) each
+        if trained is clip or not inference.clip_weight:
+            return self._eq8(self._cosines(trained))
+        trained, clip = (self._eq8(self._cosines(one)) for one in (trained, clip))
+        return torch.lerp(trained, clip, inference.clip_weight)
+
+    def _finished(self, maps: Tensor) -> Tensor:
+        """The probabilities of classes (1, n, rows, width) from joined maps (1, m, rows, width)."""
+        return self.owners.best(maps if self.inference.eq8 == PATCH else self._eq8(maps))
+
     def _similarity(self, windows: Tensor) -> Tensor:
-        """Eq. 7 for windows (B, 3, H, W): float32 of shape (B, n, h, w)."""
+        """Eq. 7 of every name for windows (B, 3, H, W): float32 of shape (B, m, h, w)."""
         trained, clip = self._features(windows)  # (B, h, w, D) each
         # Blending features equals blending similarities, which are linear in them, and is cheaper.
         return self._cosines(torch.lerp(trained, clip, self.inference.clip_weight))
-
-    def _probability(self, windows: Tensor) -> Tensor:
-        """Eq. 7 and Eq. 8 for windows (B, 3, H, W): float32 of shape (B, n, h, w)."""
-        if self.inference.blend == SIMILARITY:
-            return self._eq8(self._similarity(windows))
-        trained, clip = (self._eq8(self._cosines(one)) for one in self._features(windows))
-        return torch.lerp(trained, clip, self.inference.clip_weight)
 
     @torch.no_grad()
     def _features(self, windows: Tensor) -> tuple[Tensor, Tensor]:
         """The trained and CLIP's own features: unit length, float32 of shape (B, h, w, D)."""
         with torch.autocast(windows.device.type, torch.float16, windows.device.type == "cuda"):
             trained, clip = self.dense.both(windows)
-        return trained.float(), clip.float()
+        return trained.float(), trained.float() if clip is trained else clip.float()
 
     def _cosines(self, features: Tensor) -> Tensor:
-        """Cosines of features (B, h, w, D) with every class: shape (B, n, h, w)."""
+        """Cosines of features (B, h, w, D) with every name: shape (B, m, h, w)."""
         return (features @ self.classes.T).permute(0, 3, 1, 2)
 
     def _eq8(self, similarity: Tensor) -> Tensor:
-        """Eq. 8 over dimension 1: (B, n, h, w) to the same shape."""
+        """Eq. 8 over dimension 1: (B, m, h, w) to the same shape."""
         inference = self.inference
-        logits = similarity * (inference.scale or SCALES[inference.probability])
+        logits = similarity * inference.eq8_scale
         if inference.probability == SOFTMAX:
             return logits.softmax(1)
         return torch.sigmoid(logits + inference.bias)
 
     def _labels(
         self, windows: Windows, maps: Tensor, tensor: Tensor, size: tuple[int, int]
-    ) -> np.ndarray:
-        """Classes of an image's pixels from its windows' probabilities (windows, n, h, w)."""
-        joined = windows.join(maps)  # (n, rows * h, columns * w)
-        labels = torch.empty(size, dtype=torch.int16, device=joined.device)  # (height, width)
-        if self.inference.pamr:
-            winners = [(slice(None), *self._refined_winners(windows, joined, tensor, size))]
+    ) -> Tensor:
+        """Classes of an image's pixels, int16 of shape `size`, from its windows' `_map`."""
+        refined = self.inference.pamr
+        if refined and self.inference.pamr_in == WINDOW:
+            scores = self._refined_windows(windows, maps, tensor)  # (m, height, width)
+            winners = [(slice(None), *_best_at(self._finished(scores[None])[0], size))]
         else:
-            winners = ((rows, *v.max(0)) for rows, v in windows.pixels(joined, *size))
+            joined = windows.join(maps)  # (m, rows * h, columns * w)
+            if refined:
+                parts = windows.pixels(joined, *tensor.shape[1:])
+                scores = torch.cat([self._finished(v[None])[0] for _, v in parts], 1)
+                winners = [(slice(None), *_best_at(refine(tensor, scores), size))]
+            else:
+                parts = windows.pixels(joined, *size)
+                winners = ((rows, *self._finished(v[None])[0].max(0)) for rows, v in parts)
+        labels = torch.empty(size, dtype=torch.int16, device=maps.device)  # (height, width)
         for rows, best, index in winners:
+            if self.background is not None and not self.owners.words:
+                index = index + 1
             if self.background is not None:
-                index = torch.where(best < self.background, 0, index + 1)
+                index = torch.where(best < self.background, 0, index)
             labels[rows] = index.to(torch.int16)
-        return labels.cpu().numpy()
+        return labels
 
     @staticmethod
-    def _refined_winners(
-        windows: Windows, joined: Tensor, tensor: Tensor, size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """The highest probability and its class for every pixel, refined by PAMR.
+    def _refined_windows(windows: Windows, maps: Tensor, tensor: Tensor) -> Tensor:
+        """The mean of overlapping windows, each refined by PAMR: float32 (m, height, width)."""
+        total = torch.zeros(maps.shape[1], *tensor.shape[1:], device=maps.device)
+        count = torch.zeros(tensor.shape[1:], device=maps.device)
+        for place, one in zip(windows.places(), maps, strict=True):
+            image = tensor[:, *place]
+            full = F.interpolate(one[None], windows.shape, mode="bilinear")[0]  # (m, H, W)
+            total[:, *place] += refine(image, full[:, : image.shape[1], : image.shape[2]])
+            count[place] += 1
+        return total / count
 
-        PAMR runs at the resized image's size. Classes are then upsampled a few at a time, as all of
-        them at the original size could take gigabytes.
 
-        Returns:
-            float32 and int64, both of shape `size`.
-        """
-        resized = (windows.rows.size, windows.columns.size)
-        scores = torch.cat([v for _, v in windows.pixels(joined, *resized)], 1)  # (n, *resized)
-        refined = refine(tensor, scores)
-        best = torch.full(size, -1.0, device=refined.device)
-        index = torch.zeros(size, dtype=torch.int64, device=refined.device)
-        for start in range(0, len(refined), CLASSES_AT_ONCE):
-            part = refined[start : start + CLASSES_AT_ONCE][None]
-            full = F.interpolate(part, size=size, mode="bilinear", align_corners=False)[0]
-            values, which = full.max(0)
-            index = torch.where(values > best, which + start, index)
-            best = torch.maximum(best, values)
-        return best, index
+def _best_at(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The highest of n scores (n, height, width) and its class at every pixel of another size.
+
+    Classes are upsampled a few at a time, as all of them at the original size could take gigabytes.
+
+    Returns:
+        float32 and int64, both of shape `size`.
+    """
+    best = torch.full(size, -1.0, device=scores.device)
+    index = torch.zeros(size, dtype=torch.int64, device=scores.device)
+    for start in range(0, len(scores), CLASSES_AT_ONCE):
+        part = scores[start : start + CLASSES_AT_ONCE][None]
+        full = F.interpolate(part, size=size, mode="bilinear", align_corners=False)[0]
+        values, which = full.max(0)
+        index = torch.where(values > best, which + start, index)
+        best = torch.maximum(best, values)
+    return best, index

@@ -17,7 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -69,6 +71,38 @@ class Axis:
             float32 of shape (out, windows * patches), windows in order; every row sums to 1.
         """
         return _matrix(self, out)
+
+    def bands(self, out: int, rows: int, device: torch.device) -> tuple[Band, ...]:
+        """The matrix in bands of rows, each without the columns that are 0 in all of its rows.
+
+        They are found on the CPU and kept, as a GPU would stop the host for each band.
+        """
+        return _bands(self, out, rows, device)
+
+
+class Band(NamedTuple):
+    """Some rows of an axis's matrix.
+
+    Attributes:
+        rows: which.
+        used: columns that are not 0, int64 of shape (k,).
+        values: float32 of shape (rows, k).
+    """
+
+    rows: slice
+    used: Tensor
+    values: Tensor
+
+
+@lru_cache(maxsize=64)
+def _bands(axis: Axis, out: int, rows: int, device: torch.device) -> tuple[Band, ...]:
+    matrix, bands = _matrix(axis, out), []
+    for first in range(0, out, rows):
+        band = matrix[first : first + rows]
+        used = torch.from_numpy(np.flatnonzero(band.numpy().any(0)))
+        place = slice(first, first + len(band))
+        bands.append(Band(place, used.to(device), band[:, used].to(device)))
+    return tuple(bands)
 
 
 @lru_cache(maxsize=64)
@@ -136,6 +170,14 @@ class Windows:
             ]
         )
 
+    def places(self) -> list[tuple[slice, slice]]:
+        """Rows and columns of each window in the image, in the order of `cut`, without padding."""
+        return [
+            (slice(y, y + self.rows.length), slice(x, x + self.columns.length))
+            for y in self.rows.starts
+            for x in self.columns.starts
+        ]
+
     def join(self, maps: Tensor) -> Tensor:
         """Joins the maps of all windows into one grid of patches, the input of `pixels`.
 
@@ -159,11 +201,8 @@ class Windows:
         Yields:
             a band's rows, and its values of shape (n, rows, width).
         """
-        down = self.rows.matrix(height).to(patches)  # (height, r * h)
-        across = self.columns.matrix(width).to(patches).T  # (c * w, width)
+        across = self.columns.matrix(width).to(patches, non_blocking=True).T  # (c * w, width)
         rows = max(1, BAND_BYTES // (4 * len(patches) * width))
-        for first in range(0, height, rows):
-            band = down[first : first + rows]
-            used = band.any(0).nonzero().squeeze(1)
-            values = band[:, used] @ (patches[:, used] @ across)  # (n, rows, width)
-            yield slice(first, first + len(band)), values
+        for band in self.rows.bands(height, rows, patches.device):
+            kept = patches.index_select(1, band.used)  # (n, k, c * w)
+            yield band.rows, band.values.to(patches) @ (kept @ across)  # (n, rows, width)

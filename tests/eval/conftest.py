@@ -75,7 +75,8 @@ def run_folder(tmp_path_factory, clip_folder) -> Path:
 
 @pytest.fixture(scope="session")
 def surgery(clip_folder) -> Dense:
-    return load_dense("surgery", model=str(clip_folder))
+    """Untrained, with the pixels that `trained` sees."""
+    return load_dense("surgery", model=str(clip_folder), normalisation="imagenet")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
-from eval.confusion import IGNORE, ConfusionMatrix, from_sparse, to_sparse
+from eval.confusion import IGNORE, ZERO, ConfusionMatrix, from_sparse, to_sparse
 
 
 def draw(seed: int, classes: int, images: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -62,6 +62,14 @@ def test_a_class_without_truth_is_not_in_the_mean():
     assert matrix.miou == pytest.approx((0.5 + 1) / 2)
     assert math.isnan(ConfusionMatrix(3).miou)
     assert math.isnan(ConfusionMatrix(3).pixel_accuracy)
+
+
+def test_a_class_that_is_predicted_and_has_no_truth_may_count_as_0():
+    matrix = ConfusionMatrix(4, ZERO)
+    matrix.add(np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1]))
+    np.testing.assert_array_equal(matrix.iou, [0.5, 1, 0, math.nan])  # as mmsegmentation
+    assert matrix.miou == pytest.approx((0.5 + 1 + 0) / 3)
+    assert math.isnan(ConfusionMatrix(4, ZERO).miou)
 
 
 def test_predictions_on_ignored_pixels_are_dropped():

@@ -90,6 +90,27 @@ def test_a_damaged_image_fails_the_command_at_its_end(small, run_folder, tmp_pat
     assert "2 expressions could not be scored and are left out of the figures" in printed.err
 
 
+def test_an_expression_is_not_wrapped_in_a_prompt(small, run_folder, tmp_path, monkeypatch, capsys):
+    from training.dense import Dense
+
+    asked = []
+    encode = Dense.encode_texts
+    monkeypatch.setattr(
+        Dense, "encode_texts", lambda self, texts: asked.extend(texts) or encode(self, texts)
+    )
+    flags = ["--run", str(run_folder), "--benchmarks", "refcoco_val", "--data", str(small), *SMALL]
+    for protocol in ("release", "paper"):
+        out = ["--out", str(tmp_path / protocol), "--cache", str(tmp_path / f"c-{protocol}")]
+        assert main([*flags, "--protocol", protocol, *out]) == 0
+        assert f"protocol {protocol}: " in capsys.readouterr().out
+    assert asked
+    assert all(text.startswith(("the ", "that ")) for text in asked)
+    asked.clear()
+    wrapped = ["--templates", "photo", "--out", str(tmp_path / "w"), "--cache", str(tmp_path / "w")]
+    assert main([*flags, *wrapped]) == 0
+    assert all(text.startswith("a photo of a th") for text in asked)
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [

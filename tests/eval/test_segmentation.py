@@ -17,12 +17,15 @@ from common.errors import UserError
 from common.storage import Folder
 from eval.confusion import IGNORE
 from eval.datasets.benchmark_list import BENCHMARKS, open_benchmark
+from eval.inference.protocols import describe
+from eval.inference.settings import Inference
+from eval.paper import paper_rows
 from eval.pictures import draw_overlays
 from eval.segment import main, parse
 from eval.segmentation import complaint, score
 from eval.segmentation_report import Result, class_table, markdown
 from eval.settings import SegmentSettings
-from tests.eval.datasets.miniatures import KEYS, MINIATURES, save_mask, values
+from tests.eval.datasets.miniatures import KEYS, MINIATURES, save_image, save_mask, values
 
 
 def result_of(benchmark: str, miou: float, **changes) -> Result:
@@ -215,7 +218,7 @@ def test_the_command_scores_clip_and_a_run_on_real_images(
     assert [row.split("|")[1].strip() for row in rows_of(table)[-2:]] == ["clip", "run"]
     result = json.loads((tmp_path / "clip/coco_object/result.json").read_text())
     assert result["images"] == 12
-    assert result["settings"]["inference"]["threshold"] == 0.3
+    assert result["settings"]["inference"]["threshold"] == 0.4
     assert len(list((tmp_path / "clip/coco_object/overlays").glob("*.png"))) == 1
 
 
@@ -300,3 +303,102 @@ def test_every_trick_of_inference_has_a_flag():
     assert off.inference.window == 0
     assert off.inference.pamr
     assert off.inference.threshold_of(0.45) == 0.4
+
+
+@pytest.mark.parametrize("protocol", ["release", "release-dev", "paper", "group-vit", "sclip"])
+def test_a_result_is_printed_with_its_protocol(protocol, tmp_path, clip_folder, run_folder, capsys):
+    MINIATURES["voc"](tmp_path)
+    common = ["--benchmarks", "voc", "--data", str(tmp_path), "--protocol", protocol, *SMALL]
+    common += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    runs = ["--run", "clip", "--run", str(run_folder), "--model", str(clip_folder)]
+    assert main([*runs, *common]) == 0
+    printed = capsys.readouterr().out
+    assert f"protocol {protocol}: pixels by " in printed
+    found = {
+        name: json.loads((tmp_path / f"out/{name}/voc/result.json").read_text())["settings"]
+        for name in ("clip", "run")
+    }
+    assert {one["inference"]["protocol"] for one in found.values()} == {protocol}
+    # What a run was trained with, and the protocol's for a baseline.
+    assert found["run"]["inference"]["normalisation"] == "imagenet"
+    clips = "clip" if protocol in ("paper", "sclip") else "imagenet"
+    assert found["clip"]["inference"]["normalisation"] == clips
+    for one in found.values():
+        assert describe(one["inference"]) in printed
+
+
+def test_the_paper_stands_beside_ours_for_real_images(shared, tmp_path, clip_folder, capsys):
+    flags = ["--protocol", "release", "--run", "clip", "--model", str(clip_folder), "--limit", "2"]
+    flags += ["--benchmarks", "coco_object", "--data", str(shared / "coco_mini"), *SMALL]
+    flags += ["--out", str(tmp_path), "--cache", str(tmp_path / "cache")]
+    assert main(flags) == 0
+    printed = capsys.readouterr().out
+    for row in paper_rows("1"):
+        assert f"| {row.label} | {row.values['coco_object']:.1f} |" in printed
+    assert "| clip | " in printed
+    assert (
+        json.loads((tmp_path / "clip/coco_object/result.json").read_text())["settings"][
+            "inference"
+        ]["threshold"]
+        == 0.4
+    )
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "flags", "message"),
+    [
+        ("voc", ["--protocol", "paper", "--threshold", "0.05"], "softmax over 20 names"),
+        ("voc", ["--probability", "softmax", "--threshold", "0.04"], "never below 1/20 = 0.05"),
+        ("voc", ["--protocol", "paper", "--threshold", "0"], "softmax over 20 names"),
+        ("voc", ["--threshold", "0"], "no probability is below the threshold 0"),
+        ("ONE", ["--protocol", "paper"], "softmax over 1 names is never below 1/1 = 1"),
+        (
+            "ONE",
+            ["--protocol", "release-dev", "--threshold", "0.99"],
+            "give a higher --threshold, or",
+        ),
+        ("NONE", ["--protocol", "paper"], "the threshold is 0"),
+    ],
+)
+def test_a_threshold_that_cannot_act_is_refused(
+    benchmark, flags, message, tmp_path, clip_folder, capsys
+):
+    MINIATURES["voc"](tmp_path)
+    own = tmp_path / "own"
+    for seed, key in enumerate(KEYS):
+        save_image(own / f"images/{key}.jpg", seed)
+        save_mask(own / f"masks/{key}.png", values(0, 1))
+    names, threshold = ("cup, key", "") if benchmark == "NONE" else ("cup", "threshold: 0.9\n")
+    (own / "benchmark.yaml").write_text(
+        f"title: Mine\nsource: x\nbackground: true\nignore: []\nfirst: 1\nclasses: [{names}]\n{threshold}"
+    )
+    common = ["--run", "clip", "--model", str(clip_folder), "--data", str(tmp_path), *SMALL]
+    common += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    name = benchmark if benchmark == "voc" else str(own)
+    assert main([*common, "--benchmarks", name, *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert not (tmp_path / "out").exists()
+    assert main([*common, "--benchmarks", name]) == 0  # the release's sigmoid may stay below
+
+
+def test_words_for_the_background_need_no_threshold(tmp_path, clip_folder):
+    MINIATURES["voc"](tmp_path)
+    common = ["--run", "clip", "--model", str(clip_folder), "--data", str(tmp_path), *SMALL]
+    common += ["--benchmarks", "voc", "--out", str(tmp_path / "out"), "--background", "words"]
+    assert main([*common, "--protocol", "paper", "--cache", str(tmp_path / "cache")]) == 0
+    result = json.loads((tmp_path / "out/clip/voc/result.json").read_text())
+    assert result["settings"]["inference"]["threshold"] is None
+    assert result["settings"]["inference"]["background"] == "words"
+
+
+def test_a_predicted_class_without_truth_counts_as_mmsegmentation_counts_it(tmp_path):
+    MINIATURES["voc"](tmp_path / "data")
+    benchmark = open_benchmark("voc", tmp_path / "data")
+    figures = {}
+    for absent in ("zero", "left-out"):
+        about = {"inference": Inference(absent=absent)}
+        result = run(Oracle(benchmark, 1), benchmark, tmp_path / absent, **about)
+        figures[absent] = sum(row["iou"] is not None for row in result.classes)
+    assert figures["left-out"] == 4  # 0, 1, 2 and 20
+    assert figures["zero"] == 5  # and 3

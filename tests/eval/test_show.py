@@ -32,6 +32,7 @@ def test_maps_and_overlay_have_a_column_for_clip_and_each_run(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"--probability": "softmax", "--threshold": "0.5"}, "softmax over 1 names"),
         ({"--image": "/no/cat.jpg"}, "there is no image /no/cat.jpg"),
         ({"--text": " "}, "--text is empty"),
         ({"--run": "/no/run"}, "is not a training run"),

@@ -25,8 +25,9 @@ from torch.nn import functional as F
 from common.flags import setting
 from eval.confusion import ConfusionMatrix
 from eval.inference.class_embeddings import class_embeddings
+from eval.inference.protocols import inference_of
 from eval.inference.segmenter import Segmenter
-from eval.inference.settings import Inference
+from eval.inference.settings import PAPER
 from training.clip import Clip, load_clip
 from training.dense import Dense
 from training.model import normalise
@@ -197,7 +198,7 @@ def _segmented(
 ) -> Segmented:
     """Scores one path as the evaluator does: scale and threshold by one scene set, mIoU by another."""
     dense = Dense("clip", clip, path=path)
-    whole = Inference(size=0, window=0)
+    whole = inference_of(PAPER, size=0, window=0)
     chosen = for_segmentation(dense, tuning, whole, SCALES, THRESHOLDS)
     segmenter = Segmenter(dense, names, chosen, background=chosen.threshold)
     matrix = ConfusionMatrix(CLASSES)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.errors import UserError
 from eval.inference.class_embeddings import class_embeddings
+from eval.inference.pamr import refine
+from eval.inference.resizing import reduced
 from eval.inference.segmenter import Segmenter
-from eval.inference.settings import SIGMOID, Inference
+from eval.inference.settings import PIXEL, SIGMOID, SIMILARITY, SOFTMAX, WINDOW, Inference
 from training.model import normalise
 
 NAMES = ["cat", "dog", "grass", "sky", "car"]
-SMALL = {"size": 32, "window": 32, "stride": 16}
+SMALL = {"size": 32, "window": 32, "stride": 16, "probability": SOFTMAX, "blend": SIMILARITY}
 
 
 def picture(width: int = 50, height: int = 41, seed: int = 0) -> Image.Image:
@@ -164,11 +169,12 @@ class CornerDense:
         return features, features
 
 
-def test_pamr_moves_a_boundary_between_patches_to_the_edge_in_the_image():
+@pytest.mark.parametrize("pamr_in", ["window", "image"])
+def test_pamr_moves_a_boundary_between_patches_to_the_edge_in_the_image(pamr_in):
     edge = 36  # in the middle of the patch from 32 to 40, whose corner is dark
     bright = np.broadcast_to(np.arange(64) >= edge, (64, 64))
     image = Image.fromarray(np.stack([np.where(bright, 220, 30).astype(np.uint8)] * 3, -1))
-    settings = {"size": 0, "window": 64, "stride": 64}
+    settings = {"size": 0, "window": 64, "stride": 64, "pamr_in": pamr_in}
     plain, refined = (
         Segmenter(CornerDense(), torch.eye(2), Inference(pamr=pamr, **settings)).label_maps([image])
         for pamr in (False, True)
@@ -180,3 +186,111 @@ def test_pamr_moves_a_boundary_between_patches_to_the_edge_in_the_image():
 def test_a_window_that_is_not_whole_patches_is_one_sentence(trained):
     with pytest.raises(UserError, match="--window 36 is not whole patches of 8 pixels"):
         segmenter(trained, window=36)
+
+
+@pytest.mark.parametrize("eq8", ["patch", "pixel"])
+def test_of_several_names_of_a_class_the_best_counts(trained, eq8):
+    image, owners = picture(50, 41), [0, 1, 1, 0, 2]
+    embeddings = class_embeddings(trained, NAMES)
+    settings = Inference(**SMALL, eq8=eq8, pamr_in="image")
+    each = Segmenter(trained, embeddings, settings).probabilities(image)
+    ours = Segmenter(trained, embeddings, settings, owners=owners)
+    expected = np.stack([each[[0, 3]].max(0), each[[1, 2]].max(0), each[4]])
+    np.testing.assert_allclose(ours.probabilities(image), expected, atol=1e-6)
+    np.testing.assert_array_equal(ours.label_maps([image])[0], expected.argmax(0))
+    refined = Segmenter(trained, embeddings, replace(settings, pamr=True), owners=owners)
+    assert set(np.unique(refined.label_maps([image])[0])) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("eq8", ["patch", "pixel"])
+def test_a_pixel_whose_best_name_is_a_word_for_the_background_is_background(trained, eq8):
+    image = picture(32, 32, 1)
+    embeddings = class_embeddings(trained, NAMES)
+    settings = Inference(**SMALL, eq8=eq8)
+    whole = Segmenter(trained, embeddings, settings).label_maps([image])[0]
+    words = set(np.unique(whole)[:2])  # the rest are classes, numbered from 1 in their order
+    owners, count = [], 0
+    for number in range(len(NAMES)):
+        owners.append(-1 if number in words else count)
+        count += number not in words
+    expected = np.array([owner + 1 for owner in owners])[whole]
+    ours = Segmenter(trained, embeddings, settings, owners=owners)
+    assert (ours.label_maps([image])[0] == expected).mean() > 0.999
+    assert ours.probabilities(image).shape[0] == count
+    everywhere = Segmenter(trained, embeddings, settings, 1.0, owners).label_maps([image])[0]
+    assert not everywhere.any()  # a threshold may be given as well
+
+
+def test_eq_8_at_pixels_is_taken_of_the_joined_similarities(trained):
+    image = picture(50, 41)
+    at_pixels = segmenter(trained, eq8=PIXEL)
+    similarity = torch.from_numpy(at_pixels.similarities(image))
+    expected = (30 * similarity).softmax(0).numpy()
+    np.testing.assert_allclose(at_pixels.probabilities(image), expected, atol=1e-6)
+    np.testing.assert_array_equal(at_pixels.label_maps([image])[0], expected.argmax(0))
+    assert np.abs(segmenter(trained).probabilities(image) - expected).max() > 1e-4
+
+
+def test_pamr_in_windows_is_the_mean_of_refined_windows(trained):
+    image = picture(48, 32, 4)  # windows at 0 and 16
+    ours = segmenter(trained, pamr=True, pamr_in=WINDOW, size=0)
+    total, count = torch.zeros(len(NAMES), 32, 48), torch.zeros(48)
+    for left in (0, 16):
+        part = image.crop((left, 0, left + 32, 32))
+        pixels = torch.from_numpy(np.array(part))[None]
+        scores = torch.from_numpy(segmenter(trained, size=0).probabilities(part))
+        tensor = normalise(pixels, trained.mean, trained.std)[0]
+        total[:, :, left : left + 32] += refine(tensor, scores)
+        count[left : left + 32] += 1
+    found = ours.label_maps([image])[0]
+    assert (found == (total / count).argmax(0).numpy()).mean() > 0.99
+
+
+def test_a_large_image_is_reduced_and_its_classes_enlarged_by_nearest(trained):
+    image = picture(100, 60)
+    found = segmenter(trained, most_pixels=2500).label_maps([image])[0]
+    small = Image.fromarray(np.array(reduced(image, 2500)))
+    assert small.size == (50, 30)
+    expected = segmenter(trained).label_maps([small])[0]
+    np.testing.assert_array_equal(found, expected.repeat(2, 0).repeat(2, 1))
+    assert segmenter(trained, most_pixels=6000).label_maps([image])[0].shape == (60, 100)
+
+
+class Syncs(TorchDispatchMode):
+    """Counts the operations for which a GPU would stop the host until its work is done."""
+
+    names = ("nonzero", "_local_scalar_dense", "masked_select", "item")
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        by_mask = name.startswith(("index", "_index_put")) and any(
+            isinstance(one, torch.Tensor) and one.dtype == torch.bool
+            for listed in args
+            if isinstance(listed, list | tuple)
+            for one in listed
+        )
+        self.count += name in self.names or by_mask
+        return function(*args, **(kwargs or {}))
+
+
+def test_counting_syncs_sees_masks_scalars_and_nonzero():
+    x = torch.arange(4)
+    with Syncs() as syncs:
+        x[x > 1].sum().item()
+        (x > 1).nonzero()
+    assert syncs.count == 3
+
+
+@pytest.mark.parametrize("changes", [{}, {"eq8": PIXEL}, {"probability": SIGMOID}], ids=str)
+def test_an_image_of_171_classes_needs_few_syncs(trained, changes):
+    names = 171
+    embeddings = F.normalize(torch.randn(names, trained.embed_dim), dim=-1)
+    settings = Inference(**(SMALL | {"size": 64} | changes))
+    ours = Segmenter(trained, embeddings, settings, owners=[*range(170), 169])
+    with Syncs() as syncs:
+        ours.label_maps([picture(640, 480, 8)])
+    assert syncs.count <= 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.errors import UserError
-from eval.inference.settings import SIGMOID, Inference
+from eval.inference.settings import SIGMOID, SOFTMAX, Inference
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,16 @@ from eval.inference.settings import SIGMOID, Inference
         ({"stride": 500}, "leaves gaps between windows"),
         ({"stride": 0}, "--stride is at least 1"),
         ({"batch": 0}, "--batch is at least 1"),
+        ({"longest": 0}, "--longest is at least 1"),
+        ({"most_pixels": -1}, "--most-pixels is at least 0"),
+        ({"protocol": "tcl"}, "--protocol is one of release, release-dev, paper, group-vit, sclip"),
+        ({"normalisation": "none"}, "--normalisation is one of imagenet, clip"),
+        ({"resize": "nearest"}, "--resize is one of plain, antialias"),
+        ({"absent": "nan"}, "--absent is one of zero, left-out"),
+        ({"pamr_in": "patch"}, "--pamr-in is one of window, image"),
+        ({"eq8": "window"}, "--eq8 is one of patch, pixel"),
+        ({"eq8": "pixel"}, "it needs --blend similarity"),
+        ({"eq8": "pixel", "blend": "similarity", "pamr": True}, "PAMR needs --pamr-in image"),
     ],
 )
 def test_a_value_out_of_range_is_one_sentence(changes, message):
@@ -29,8 +39,8 @@ def test_a_value_out_of_range_is_one_sentence(changes, message):
 
 def test_the_threshold_is_the_users_else_the_benchmarks_for_softmax_and_fixed_for_sigmoid():
     assert Inference(threshold=0.7).threshold_of(0.1) == 0.7
-    assert Inference().threshold_of(0.1) == 0.1
-    assert Inference().threshold_of(None) == 0
+    assert Inference(probability=SOFTMAX).threshold_of(0.1) == 0.1
+    assert Inference(probability=SOFTMAX).threshold_of(None) == 0
     assert Inference(probability=SIGMOID).threshold_of(0.1) == 0.4
 
 

@@ -23,7 +23,7 @@ from common.flags import setting
 from workflows.command import comma_list, run_command
 from workflows.sizes import Trainings
 
-TABLES = ("3", "4", "5", "6", "9", "referring")
+TABLES = ("3", "4", "5", "6", "9", "referring", "paths")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ class Settings(Trainings):
     )
     out: str = setting("data/ablations", "folder of everything", metavar="DIR")
     write: str = setting("workflows/ABLATIONS.md", "the Markdown file", metavar="FILE")
-    tables: tuple[str, ...] = comma_list(TABLES, "tables of the paper", metavar="T,T,...")
+    tables: tuple[str, ...] = comma_list(
+        TABLES, "tables of the paper, and `paths`, the image paths", metavar="T,T,..."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -50,6 +50,7 @@ TRAINING: dict[str, Any] = {
     "epochs": 4,
     "lr": 0.048,  # the trainer scales it with the batch: 2.9e-3 at 250
     "min_scale": 0.5,
+    "normalisation": "clip",  # this world's CLIP was trained so, and no weights of others are compared
     "depth": 5,
     "log_every": 2,
     "save_every": 1_000_000,

@@ -89,7 +89,7 @@ def test_a_small_ablation_is_trained_scored_written_and_taken_up_again(
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--tables", "7"], "--tables takes 3, 4, 5, 6, 9, referring"),
+        (["--tables", "7"], "--tables takes 3, 4, 5, 6, 9, referring, paths"),
         (["--seeds", "0,0"], "different numbers"),
         (["--seeds", "x"], "whole numbers divided by commas"),
         (["--held-out", "0"], "--held-out is at least 1"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from common.errors import UserError
 from common.flags import setting
+from parsing.endpoint.server import Server
 from parsing.fake_parser import FakeConfig
 from parsing.parser import ParserConfig
 
@@ -52,6 +54,16 @@ class ParserChoice:
         metavar="KEY=VALUE",
         action="append",
     )
+    endpoint: str | None = setting(
+        None,
+        "an OpenAI-compatible server to ask instead of engines of one's own; --batch is then the "
+        "requests at once, and OPENAI_API_KEY holds the key, if it wants one",
+        metavar="URL",
+    )
+    endpoint_model: str | None = setting(None, "the server's name of the model", metavar="NAME")
+    endpoint_timeout: float = setting(
+        Server.timeout, "seconds that one request may take", metavar="S"
+    )
     max_caption_tokens: int = setting(256, "longer captions get the status too_long", metavar="N")
     device: str = setting(
         "auto", "auto takes GPUs where the cluster has some", choices=("auto", "gpu", "cpu")
@@ -92,7 +104,33 @@ class ParserChoice:
             return Tag2TextConfig(tag_list=self.tag_list)
         if self.parser == "fake":
             return FakeConfig(seconds=self.fake_seconds)
+        if self.endpoint is not None:
+            return self._endpoint()
+        if self.endpoint_model is not None:
+            raise UserError(
+                "--endpoint-model names a model of a server: give --endpoint URL as well"
+            )
         return self._llm(has_gpus)
+
+    def _endpoint(self) -> ParserConfig:
+        from parsing.endpoint.parser import EndpointConfig
+
+        if self.endpoint_model is None:
+            raise UserError(
+                "--endpoint needs --endpoint-model NAME: the server's name of the model"
+            )
+        for name in ("model", "revision", "tensor_parallel", "batch_invariant", "engine"):
+            if getattr(self, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise UserError(f"{flag} is about an engine of one's own, and --endpoint has none")
+        server = Server(
+            self.endpoint,
+            self.endpoint_model,
+            key=os.environ.get("OPENAI_API_KEY"),
+            batch=self.batch,
+            timeout=self.endpoint_timeout,
+        )
+        return EndpointConfig(server, self.prompt, self.constraint, self.max_caption_tokens)
 
     def _llm(self, has_gpus: Callable[[], bool]) -> ParserConfig:
         from parsing.llm import student

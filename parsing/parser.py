@@ -36,10 +36,13 @@ class Resources:
     Attributes:
         cpus: logical cores that Ray sets aside; None takes all of the smallest node.
         gpus: GPUs of one node.
+        most: parsers that a run starts where the user names no number; None starts as many as
+            there is room for.
     """
 
     cpus: float | None = 1
     gpus: int = 0
+    most: int | None = None
 
 
 class ParserConfig(Protocol):

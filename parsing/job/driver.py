@@ -63,8 +63,10 @@ def opening_line(config: ParserConfig, fingerprint: dict[str, Any], settings: Ru
     resources = cluster.resolve(config.resources())
     device = f"GPUs, {resources.gpus}" if resources.gpus else f"CPUs, {resources.cpus:g}"
     count = cluster.room(resources)
-    count = count if settings.actors is None else min(count, settings.actors)
+    count = min(count, settings.actors or resources.most or count)
     address = cluster.where(settings.address)
     place = "this machine" if address == cluster.LOCAL else f"the Ray cluster at {address}"
+    if endpoint := config.about().get("endpoint"):
+        return f"{what} at {endpoint}, asked from {place}"
     engines = f"{count} engine{'s' * (count != 1)}" if count else "no room for an engine yet"
     return f"{what} on {device} an engine; {engines} on {place}: {cluster.describe()}"

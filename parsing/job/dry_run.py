@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 from statistics import mean
 
 from common.errors import UserError
+from parsing.endpoint.parser import EndpointConfig, Questions
 from parsing.job.progress import duration
 from parsing.job.worker import screen
 from parsing.llm.models import Model
@@ -36,6 +38,11 @@ def dry_run(source: Source, selection: Selection, config: ParserConfig) -> str:
         f"{unique:,} unique captions in shards of {selection.shard_size:,}: {shards:,} of them; "
         f"{unique - total:,} need no parser (no word, too long or malformed)"
     ]
+    if isinstance(config, EndpointConfig):
+        config.check()
+        questions = Questions(config)
+        bodies = [json.dumps(questions.body(c), ensure_ascii=False, indent=2) for c in head[:SHOWN]]
+        return "\n".join([*lines, f"--- to {config.server.url}{questions.path}", *bodies])
     if not isinstance(config, LLMConfig):
         shown = "\n".join(head[:SHOWN])
         return "\n".join([*lines, f"parser {config.name}: no prompt; the first captions:", shown])

@@ -92,7 +92,7 @@ class ShardRun:
         try:
             pool = Pool(
                 self._config,
-                self._settings.actors,
+                self._settings.actors or resources.most,
                 wait=60 * self._settings.wait_for_room,
                 elastic=self._elastic,
                 limits=limits,

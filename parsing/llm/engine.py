@@ -12,12 +12,12 @@ import contextlib
 import itertools
 import os
 import re
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from common.errors import EngineDied, UserError
+from common.event_loop import EventLoop
 from common.quiet import output_in_file
 from parsing.llm.card import Card
 from parsing.llm.constraint import BACKEND
@@ -110,18 +110,16 @@ class Engine:
         arguments = settings.arguments(model, revision, Card.here(settings.gpus))
         self._guard = Guard()
         self._ids = itertools.count()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
+        self._loop = EventLoop()
         try:
             with output_in_file("engine") as log:
                 self._log = log
                 try:
-                    self._llm = self._run(self._start(arguments))
+                    self._llm = self._loop.run(self._start(arguments))
                 except Exception as error:  # vLLM raises whatever its parts raise
                     raise UserError(f"the engine did not start: {_cause(log, error)}") from error
         except BaseException:
-            self._stop_loop()
+            self._loop.close()
             self._guard.close()
             raise
 
@@ -139,21 +137,14 @@ class Engine:
         Raises:
             EngineDied: the engine is gone.
         """
-        return self._run(self._answer_all(prompts, params, each))
+        return self._loop.run(self._answer_all(prompts, params, each))
 
     def close(self) -> None:
-        self._run(self._shut_down())
-        self._stop_loop()
+        self._loop.run(self._shut_down())
+        self._loop.close()
         self._guard.close()
         with contextlib.suppress(OSError):
             os.unlink(self._log)
-
-    def _run(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    def _stop_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=30)
 
     async def _start(self, arguments: dict[str, Any]):
         from vllm import AsyncEngineArgs

@@ -210,6 +210,44 @@ class PromptTokens:
         )
 
 
+class PromptText:
+    """Lays a prompt out for a server that has the tokenizer, and the chat template, itself.
+
+    Attributes:
+        is_chat: whether the server lays the turns out; else it completes a text.
+        stop: strings that end an answer, besides the model's own end of a turn.
+    """
+
+    def __init__(self, prompt: Prompt):
+        self.prompt = prompt
+        self.is_chat = prompt.conversation in (None, "template")
+        self.stop = ["\n"]
+        if not self.is_chat:
+            if prompt.conversation not in _LAYOUTS:
+                known = ", ".join(_LAYOUTS)
+                raise UserError(f"unknown conversation {prompt.conversation} (known: {known})")
+            before, self._after = _LAYOUTS[prompt.conversation](prompt, None).split(_HERE)
+            self._before = before.removesuffix(" ")
+
+    def text(self, caption: str) -> str:
+        """What is to be completed; the text of `PromptTokens.render`."""
+        return f"{self._before} {clean(caption)}{self._after}"
+
+    def messages(self, caption: str) -> list[dict[str, str]]:
+        """The turns of a chat, each with `role` and `content`.
+
+        The answer's label is left out: a server cannot be told how an answer begins.
+        """
+        shown = [*self.prompt.examples, Example(clean(caption), "")]
+        found = []
+        for example in shown:
+            asked = f"{self.prompt.caption_label} {example.caption}"
+            found.append({"role": "user", "content": asked})
+            found.append({"role": "assistant", "content": example.answer.strip()})
+        found[0]["content"] = _after_rules(self.prompt, found[0]["content"])
+        return found[:-1]
+
+
 def _turns(prompt: Prompt) -> list[tuple[str, str]]:
     """(caption, answer) with their labels; the last answer is only its label."""
     shown = [
@@ -232,7 +270,7 @@ def _template(prompt: Prompt, tokenizer: Any) -> str:
 
 
 def _vicuna(prompt: Prompt, tokenizer: Any) -> str:
-    end = tokenizer.eos_token or "</s>"
+    end = (tokenizer and tokenizer.eos_token) or "</s>"
     turns = [f"USER: {caption} ASSISTANT: {answer}" for caption, answer in _turns(prompt)]
     first = turns[0].removeprefix("USER: ")
     turns[0] = f"USER: {_after_rules(prompt, first)}"

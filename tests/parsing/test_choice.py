@@ -35,3 +35,39 @@ def test_every_parser_can_be_chosen(tmp_path):
 def test_tag2text_without_a_list_is_told():
     with pytest.raises(UserError, match="--parser tag2text needs --tag-list FILE"):
         ParserChoice(parser="tag2text").config(no_gpus)
+
+
+def test_a_server_is_asked_with_the_key_of_the_environment_and_no_cluster_for_gpus(monkeypatch):
+    def fail():
+        raise AssertionError
+
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+    choice = ParserChoice(endpoint="http://h:1", endpoint_model="m", batch=7, endpoint_timeout=9)
+    server = choice.config(fail).server
+    assert (server.url, server.model, server.key) == ("http://h:1/v1", "m", "sk-1")
+    assert (server.batch, server.timeout) == (7, 9)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"endpoint": "http://h"}, "--endpoint needs --endpoint-model NAME"),
+        ({"endpoint_model": "m"}, "give --endpoint URL as well"),
+        ({"model": "smollm2"}, "--model is about an engine of one's own"),
+        ({"tensor_parallel": 2}, "--tensor-parallel is about an engine of one's own"),
+        ({"engine": ("seed=1",)}, "--engine is about an engine of one's own"),
+        ({"batch_invariant": True}, "--batch-invariant is about an engine of one's own"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_told(flags, sentence):
+    if "endpoint" not in flags and "endpoint_model" not in flags:
+        flags = flags | {"endpoint": "http://h", "endpoint_model": "m"}
+    with pytest.raises(UserError, match=sentence):
+        ParserChoice(**flags).config(no_gpus)
+
+
+def test_flags_of_an_engine_reach_it():
+    choice = ParserChoice(device="gpu", model="a/b", batch_invariant=True, engine=("seed=1",))
+    config = choice.config(no_gpus)
+    assert config.batch_invariant
+    assert config.engine == ("seed=1",)

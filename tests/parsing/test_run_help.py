@@ -30,7 +30,7 @@ def test_a_topic_explains_its_flags_on_one_screen(topic, capsys):
 
 def test_an_unknown_topic_is_told(capsys):
     assert main(["--help", "weather"]) == 2
-    assert "topics are captions, run, llm, parsers, cluster" in capsys.readouterr().err
+    assert "topics are captions, run, llm, endpoint, parsers, cluster" in capsys.readouterr().err
 
 
 def test_captions_may_be_named_at_once_or_one_by_one():

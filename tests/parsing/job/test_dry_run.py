@@ -9,6 +9,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
 
 from common.errors import UserError
+from parsing.endpoint.parser import EndpointConfig
+from parsing.endpoint.server import Server
 from parsing.fake_parser import FakeConfig
 from parsing.job.dry_run import GPU_BYTES, GPU_FLOPS, dry_run
 from parsing.llm.models import Model
@@ -116,3 +118,12 @@ def test_captions_that_need_no_parser_need_no_estimate(model, tmp_path):
     report = dry_run(Source((str(path),)), Selection(), LLMConfig(model=model))
     assert report.startswith("2 unique captions")
     assert report.endswith("no caption to parse")
+
+
+def test_a_dry_run_for_a_server_shows_what_it_would_be_asked(tmp_path):
+    path = tmp_path / "captions.tsv"
+    path.write_text("a\ta red house\n")
+    config = EndpointConfig(Server("http://h:1", "m"), "student")
+    report = dry_run(Source((str(path),)), Selection(), config)
+    assert "--- to http://h:1/v1/completions" in report
+    assert '"prompt": "Caption: a red house\\n"' in report

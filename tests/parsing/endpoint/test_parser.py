@@ -1,0 +1,250 @@
+"""Asking a server: what it is asked, what it may get wrong, and what that costs."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from common.errors import UserError
+from parsing.endpoint import client, parser
+from parsing.endpoint.parser import EndpointConfig
+from parsing.endpoint.server import Server
+from parsing.llm.prompt import PromptTokens, load_prompt
+from parsing.tags import EMPTY, FAILED, OK, TOO_LONG
+from tests.parsing.endpoint.faulty_server import FaultyServer
+from tests.parsing.llm.test_prompt import make_tokenizer
+
+GOOD = [f"green house number {n}" for n in range(20)]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Pauses of milliseconds in place of seconds."""
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
+    monkeypatch.setattr(client, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(parser, "START_SECONDS", 0.5)
+
+
+@pytest.fixture
+def server() -> Iterator[FaultyServer]:
+    server = FaultyServer()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def build(server):
+    built = []
+
+    def make(**options):
+        prompt = options.pop("prompt", "student")
+        more = {name: options.pop(name) for name in ("constraint",) if name in options}
+        where = Server(server.url, "small", **{"batch": 16, "timeout": 1.0, "patience": 5.0} | options)
+        built.append(EndpointConfig(where, prompt, **more).pinned().build())
+        return built[-1]
+
+    yield make
+    for each in built:
+        each.close()
+
+
+def test_a_plain_prompt_is_completed_and_its_answers_become_tags(server, build):
+    results = build().parse(["a green house", "!!", "two dogs " * 400])
+    assert [r.status for r in results] == [OK, EMPTY, TOO_LONG]
+    assert results[0].objects == ["green", "house"] or results[0].objects == ["house"]
+    assert (results[0].prompt_tokens, results[0].output_tokens) == (11, 5)
+    path, body = server.asked[-1]
+    assert path == "/v1/completions"
+    assert body["prompt"] == "Caption: a green house\n"
+    assert (body["model"], body["temperature"], body["stop"]) == ("small", 0.0, ["\n"])
+
+
+def test_a_prompt_without_a_conversation_is_a_chat(server, build):
+    build(prompt="default").parse(["a green house"])
+    path, body = server.asked[-1]
+    assert path == "/v1/chat/completions"
+    shown = load_prompt("default")
+    messages = body["messages"]
+    assert len(messages) == 2 * len(shown.examples) + 1
+    assert messages[0]["content"].startswith(shown.rules)
+    assert [m["role"] for m in messages[:3]] == ["user", "assistant", "user"]
+    assert messages[1]["content"] == shown.examples[0].answer.strip()
+    assert messages[-1] == {"role": "user", "content": "Caption: a green house"}
+
+
+@pytest.mark.parametrize("name", ["student", "default"])
+@pytest.mark.parametrize("conversation", ["plain", "vicuna"])
+def test_a_server_completes_the_text_that_an_engine_is_given(server, build, name, conversation):
+    prompt = replace(load_prompt(name), conversation=conversation)
+    build(prompt=prompt).parse(["a dog on <b>grass</b>"])
+    tokens = PromptTokens(prompt, make_tokenizer())
+    assert server.asked[-1][1]["prompt"] == tokens.text("a dog on <b>grass</b>")
+
+
+def test_the_constraint_goes_to_servers_that_know_it(server, build):
+    build(constraint="words").parse(["a dog"])
+    assert "dog" in server.asked[-1][1]["structured_outputs"]["regex"]
+    build().parse(["a dog"])
+    assert "structured_outputs" not in server.asked[-1][1]
+
+
+@pytest.mark.parametrize("fault", ["limit", "crash", "half", "cut", "hang"])
+def test_what_goes_wrong_once_is_asked_again_and_costs_no_row(server, build, fault):
+    captions = [*GOOD, f"a {fault} house"]
+    assert {r.status for r in build().parse(captions)} == {OK}
+    assert server.met[f"{fault} a {fault} house"] == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("badjson", "the endpoint's answer is not JSON"),
+        ("shape", "the endpoint's answer is malformed (IndexError"),
+        ("page", "malformed (TypeError: string indices"),
+        ("null", "malformed (TypeError: it holds no text)"),
+        ("refuse", "the endpoint said 400: the prompt is too long"),
+    ],
+)
+def test_a_malformed_answer_fails_its_row_and_no_other(build, fault, error):
+    results = build().parse([*GOOD, f"a {fault} house", "a house"])
+    assert [r.status for r in results] == [*[OK] * 20, FAILED, OK]
+    assert error in results[20].error
+    assert "\n" not in results[20].error
+
+
+def busy(asking) -> threading.Event:
+    """Asks other captions in another thread until the event is set."""
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            assert asking.parse(["another house"])[0].status == OK
+
+    threading.Thread(target=ask, daemon=True).start()
+    return stop
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("broken", "said 500: cuda out of memory, 10 times"),
+        ("sleeper", "took too long to answer, 10"),
+    ],
+)
+def test_a_caption_that_fails_for_ever_fails_alone_while_others_are_answered(build, fault, error):
+    asking = build(timeout=0.2)
+    stop = busy(asking)
+    try:
+        result = asking.parse([f"a {fault} house"])[0]
+    finally:
+        stop.set()
+    assert result.status == FAILED
+    assert error in result.error
+
+
+def test_a_limit_on_the_rate_gives_no_caption_up_while_others_are_answered(server, build):
+    asking = build(patience=60)
+    server.weather = {"limit": 0.9}
+    assert {r.status for r in asking.parse(GOOD)} == {OK}
+    assert server.met["limit"] > 30
+
+
+def test_a_server_that_comes_back_in_time_costs_no_row(server, build):
+    asking = build()
+    server.status = 503
+    threading.Timer(1.0, lambda: setattr(server, "status", None)).start()
+    assert {r.status for r in asking.parse(GOOD)} == {OK}
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_server_that_answers_nobody_ends_the_run_and_fails_no_row(server, build, status):
+    asking = build(patience=0.3)
+    server.status = status
+    with pytest.raises(
+        UserError, match=rf"has answered nothing for \d+ s: it said {status}: closed"
+    ) as e:
+        asking.parse(GOOD)
+    assert "\n" not in str(e.value)
+
+
+def test_a_server_that_answers_nothing_but_nonsense_ends_the_run(build, monkeypatch):
+    monkeypatch.setattr(client, "BAD_IN_A_ROW", 20)
+    mixed = ["a badjson house", *["a badjson barn"] * 8, "a house"] * 4
+    with pytest.raises(UserError, match=r"the last 21 answers of .* held no text"):
+        build(batch=2).parse(mixed + ["a badjson house"] * 40)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_server_that_no_longer_lets_in_ends_the_run(server, build, status):
+    asking = build()
+    server.status = status
+    with pytest.raises(UserError, match=rf"the endpoint .* said {status}: closed today"):
+        asking.parse(GOOD)
+
+
+def test_no_more_requests_than_the_batch_are_made_at_once_by_however_many_threads(server, build):
+    asking = build(batch=3)
+    threads = [threading.Thread(target=asking.parse, args=(GOOD,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.most <= 3
+    assert asking.tally() == (60, 300)
+
+
+def test_a_wrong_start_is_told_before_a_row_is_lost(server, build):
+    server.key = "right"
+    with pytest.raises(UserError, match="said 401: wrong key"):
+        build(key="wrong")
+    assert build(key="right").parse(["a house"])[0].status == OK
+    server.key, server.status = None, 400
+    with pytest.raises(UserError, match=r"answers no caption: the endpoint said 400: closed today"):
+        build()
+
+
+def test_a_port_with_nobody_there_is_told_in_seconds():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"it cannot be reached \(.+\)$"):
+        EndpointConfig(Server(url, "m"), "student").build()
+    assert time.monotonic() - began < 20
+
+
+def test_the_prompt_travels_and_the_key_is_shown_nowhere(tmp_path):
+    (tmp_path / "own.yaml").write_text("rules: Look.\n")
+    config = EndpointConfig(
+        Server("http://h:1/v1", "m", key="sk-secret"), str(tmp_path / "own.yaml")
+    )
+    fingerprint, config = config.fingerprint(), config.pinned()
+    os.unlink(tmp_path / "own.yaml")
+    arrived = pickle.loads(pickle.dumps(config))
+    assert arrived.server.key == "sk-secret"
+    assert arrived.fingerprint() == fingerprint
+    assert arrived.load_prompt().rules == "Look."
+    assert "secret" not in f"{config} {config.about()} {fingerprint}"
+
+
+def test_another_model_or_prompt_makes_another_run_and_another_address_does_not():
+    config = EndpointConfig(Server("http://h:1", "m"))
+    elsewhere = Server("https://other/v1", "m", key="k", batch=3, timeout=9)
+    assert replace(config, server=elsewhere).fingerprint() == config.fingerprint()
+    assert replace(config, server=Server("http://h:1", "n")).fingerprint() != config.fingerprint()
+    assert replace(config, prompt="student").fingerprint() != config.fingerprint()
+
+
+def test_a_served_student_is_asked_as_it_was_trained():
+    config = EndpointConfig(Server("http://h:1", "tagalign-135m"))
+    assert config.load_prompt() == load_prompt("student")
+    assert config.resources().most == 1

@@ -94,6 +94,8 @@ class Question:
         if not about.background or (names.words and inference.threshold is None):
             return cls(benchmark, names, inference, None)
         threshold = inference.threshold_of(about.threshold)
+        if inference.threshold is None and about.own and about.threshold is not None:
+            threshold = about.threshold
         if not names.words:
             inference.check_threshold(threshold, len(names.all))
         return cls(benchmark, names, inference, threshold)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from common.errors import UserError
@@ -66,4 +67,4 @@ def open_benchmark(name: str, root: Path) -> Benchmark:
         return BENCHMARKS[name](Description.read(name), root)
     folder = Path(name)
     about = Description.read_file(folder / OWN, folder.resolve().name)
-    return OwnFolder(about, folder)
+    return OwnFolder(replace(about, own=True), folder)

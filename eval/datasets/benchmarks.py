@@ -46,7 +46,8 @@ class Description:
         source: where to download the data.
         classes: class names for CLIP's text encoder, without the background.
         background: whether class 0 is a background that contains all that is none of `classes`.
-        threshold: background threshold for softmax (Eq. 8), from the released configuration.
+        threshold: background threshold for softmax (Eq. 8), from the released configuration; in a user's
+            folder, for any form of Eq. 8.
         ignore: mask values that are not scored.
         first: mask value of the first of `classes`; the others follow in order.
         raw: mask values of `classes` in the published files, if they differ from converted ones.
@@ -54,6 +55,7 @@ class Description:
         folders: number of classes, if the classes are the data set's folders instead of `classes`.
         names: other names of some classes, by class: one, or several, of which the best counts.
         background_words: names of things in the background, for `--background words`.
+        own: whether it describes a user's folder.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Description:
     folders: int = 0
     names: dict[str, Any] = field(default_factory=dict)
     background_words: tuple[str, ...] = ()
+    own: bool = False
 
     @classmethod
     def read(cls, name: str) -> Description:
@@ -105,8 +108,23 @@ class Description:
         """Checks the fields that a person writes.
 
         Raises:
-            ValueError: a class has no name, two have the same, or a mask value has two meanings.
+            ValueError: a field is of another type, a class has no name, two have the same, or a mask value has two meanings.
         """
+        for name, kinds, what in (
+            ("title", str, "a text"),
+            ("source", str, "a text"),
+            ("background", bool, "true or false"),
+            ("threshold", int | float | None, "a number from 0 to 1"),
+            ("first", int, "a whole number"),
+            ("classes", tuple, "a list"),
+            ("ignore", tuple, "a list"),
+            ("background_words", tuple, "a list"),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+                raise ValueError(f"its {name} is {value!r}, not {what}")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ValueError(f"its threshold is {self.threshold}, not a number from 0 to 1")
         several = [one for value in self.names.values() for one in _listed(value)]
         for what, names in (
             ("classes", self.classes),

@@ -180,7 +180,8 @@ class Segmenter:
         """The trained and CLIP's own features: unit length, float32 of shape (B, h, w, D)."""
         with torch.autocast(windows.device.type, torch.float16, windows.device.type == "cuda"):
             trained, clip = self.dense.both(windows)
-        return trained.float(), trained.float() if clip is trained else clip.float()
+        first = trained.float()
+        return first, first if clip is trained else clip.float()
 
     def _cosines(self, features: Tensor) -> Tensor:
         """Cosines of features (B, h, w, D) with every name: shape (B, m, h, w)."""

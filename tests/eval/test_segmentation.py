@@ -382,6 +382,22 @@ def test_a_threshold_that_cannot_act_is_refused(
     assert main([*common, "--benchmarks", name]) == 0  # the release's sigmoid may stay below
 
 
+@pytest.mark.parametrize(("flags", "expected"), [([], 0.3), (["--threshold", "0.6"], 0.6)])
+def test_a_users_threshold_is_for_any_form_of_eq_8(flags, expected, tmp_path, clip_folder):
+    own = tmp_path / "own"
+    for seed, key in enumerate(KEYS):
+        save_image(own / f"images/{key}.jpg", seed)
+        save_mask(own / f"masks/{key}.png", values(0, 1))
+    (own / "benchmark.yaml").write_text(
+        "title: Mine\nsource: x\nbackground: true\nignore: []\nfirst: 1\nclasses: [cup]\nthreshold: 0.3\n"
+    )
+    common = ["--run", "clip", "--model", str(clip_folder), "--benchmarks", str(own), *SMALL]
+    common += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), *flags]
+    assert main(common) == 0
+    result = json.loads((tmp_path / "out/clip/own/result.json").read_text())
+    assert result["settings"]["inference"]["threshold"] == expected
+
+
 def test_words_for_the_background_need_no_threshold(tmp_path, clip_folder):
     MINIATURES["voc"](tmp_path)
     common = ["--run", "clip", "--model", str(clip_folder), "--data", str(tmp_path), *SMALL]

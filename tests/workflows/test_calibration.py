@@ -10,10 +10,11 @@ from PIL import Image
 
 from eval.datasets.benchmark_list import open_benchmark
 from eval.datasets.referring import Expression
-from eval.inference.settings import Inference
+from eval.inference.protocols import inference_of
 from workflows import calibration
 from workflows.calibration import for_referring, for_segmentation
 
+PAPERS = inference_of("paper")
 COLOURS = {1: (255, 0, 0), 2: (0, 255, 0)}
 
 
@@ -60,12 +61,12 @@ def test_a_perfect_map_is_cut_where_it_is_perfect_whatever_its_range(benchmark, 
             "S", (), {"probabilities": lambda _, image: dense.probabilities(image, inference.scale)}
         )(),
     )
-    chosen = for_segmentation(oracle, benchmark, Inference())
+    chosen = for_segmentation(oracle, benchmark, PAPERS)
     for key in benchmark.keys:
         values = oracle.probabilities(benchmark.image(key), chosen.scale)
         labels = np.where(values.max(0) < chosen.threshold, 0, values.argmax(0) + 1)
         assert (labels == benchmark.truth(key)).all()
-    assert replace(chosen, scale=None, threshold=None) == Inference()  # nothing else is touched
+    assert replace(chosen, scale=None, threshold=None) == PAPERS  # nothing else is touched
 
 
 def test_the_threshold_for_masks_is_the_one_that_fits_the_true_masks(monkeypatch):
@@ -89,6 +90,6 @@ def test_the_threshold_for_masks_is_the_one_that_fits_the_true_masks(monkeypatch
     monkeypatch.setattr(calibration, "class_embeddings", lambda *_: None)
     monkeypatch.setattr(calibration, "open_image", lambda path: path)
     monkeypatch.setattr(calibration, "Segmenter", segmenter)
-    chosen = for_referring(None, Set(), Inference())
+    chosen = for_referring(None, Set(), PAPERS)
     assert chosen.threshold == pytest.approx(0.6)
-    assert replace(chosen, threshold=None) == Inference()
+    assert replace(chosen, threshold=None) == PAPERS

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,10 +14,19 @@ import pyarrow.parquet as pq
 
 from common.errors import UserError, reason
 from common.storage import Folder
-from labels.counting import TagCounts, add_up, choose, count_list, count_row_groups, rank
+from labels.counting import (
+    TagCounts,
+    add_up,
+    choose,
+    count_list,
+    count_row_groups,
+    rank,
+    spellings,
+)
 from labels.execution import Mapper, mapper
 from labels.images import batches_of, images_of, labelled_batches
-from labels.label_file import LABELS, LabelWriter, read_footer, vocabulary_path
+from labels.keys import Keys
+from labels.label_file import LABELS, ROW_GROUP, LabelWriter, read_footer, vocabulary_path
 from labels.labelling import ids_by_tag, label_row_groups, narrow_lists, narrowing
 from labels.picture import draw
 from labels.settings import Settings
@@ -27,24 +34,32 @@ from labels.summary import Coverage, summarise
 from labels.tag_folders import RowGroup, TagFolder, open_tag_folders
 from labels.tag_lists import read_synonyms, read_tag_list
 from labels.vocabulary import KINDS, Vocabulary, vocabulary_text
+from labels.vocabulary_pages import write_pages
+from labels.workspace import Workspace, join
 
 COUNT_ROWS = 6_000_000  # captions of a query: a streaming group-by's memory grows with its rows
 
 
-def build(settings: Settings, note: Callable[[str], None] = print) -> tuple[str, list[Coverage]]:
+def build(
+    settings: Settings,
+    note: Callable[[str], None] = print,
+    workspace: Workspace | None = None,
+) -> tuple[str, list[Coverage]]:
     """Counts tags, chooses the vocabulary, and writes the label files.
 
     Args:
         settings: what to read and what to write.
         note: called with a sentence about anything that the user may not expect.
+        workspace: the caller's own where it may have to abandon the build.
 
     Returns:
         The summary for the terminal, and the same numbers for every label file.
 
     Raises:
-        UserError: something is wrong with the input or the disk. Label files of an earlier call are
+        UserError: something is wrong with the input or the disk. All files of an earlier call are
             unchanged then, and no file with its final name is unfinished.
     """
+    workspace = workspace or Workspace()
     fixed = _read_vocabulary(settings.vocab)
     tag_list = read_tag_list(settings.vocab) if settings.vocab and fixed is None else None
     kinds = tuple(k for k in KINDS if k in fixed.kinds) if fixed else settings.chosen_kinds
@@ -56,6 +71,10 @@ def build(settings: Settings, note: Callable[[str], None] = print) -> tuple[str,
             note(f"{tags.name} is unfinished: its {tags.missing} missing shards are left out")
     with _read_errors(), mapper(settings.ray is not None, settings.ray or None) as map_batches:
         counts = count_tags(folders, kinds, synonyms, map_batches)
+        if composed := spellings(counts.tags["tag"]):
+            # Once more, since a caption may hold both spellings of a tag, which is one.
+            synonyms |= {tag: synonyms.get(nfc, nfc) for tag, nfc in composed.items()}
+            counts = count_tags(folders, kinds, synonyms, map_batches)
         ranked = rank(counts, stop_tags, settings.min_count)
         if fixed is not None:
             vocabularies = [fixed]
@@ -73,8 +92,22 @@ def build(settings: Settings, note: Callable[[str], None] = print) -> tuple[str,
         coverages = [Coverage(v) for v in vocabularies]
         # In a thread: drawing takes as long as labelling a million images.
         with ThreadPoolExecutor(1) as drawing:
-            pictures = drawing.map(lambda v: draw(ranked, counts.captions, v), vocabularies)
-            _write_labels(folders, coverages, settings, synonyms, pictures, map_batches)
+            pictures = drawing.map(
+                lambda v: _picture(ranked, counts.captions, v, note), vocabularies
+            )
+            with workspace.open(settings.folder) as work:
+                _write_labels(work, folders, coverages, settings, synonyms, map_batches, note)
+                sets = [
+                    _write_beside(work, name, coverage.vocabulary, picture)
+                    for name, coverage, picture in zip(
+                        settings.names(), coverages, pictures, strict=True
+                    )
+                ]
+                workspace.publish(sets)
+    for coverage, (labels, vocabulary, others) in zip(coverages, sets, strict=True):
+        coverage.paths = [join(settings.folder, each) for each in (labels, vocabulary, *others)]
+    if settings.page is not False:
+        write_pages(folders, coverages, ranked, synonyms, settings, note)
     return summarise(counts.tags, counts.unparsed, coverages), coverages
 
 
@@ -103,26 +136,26 @@ def count_tags(
 
 
 def _write_labels(
+    work: Path,
     folders: Sequence[TagFolder],
     coverages: Sequence[Coverage],
     settings: Settings,
     synonyms: dict[str, str],
-    pictures: Iterable[bytes],
     map_batches: Mapper,
+    note: Callable[[str], None],
 ) -> None:
     """Labels all images once with the largest vocabulary, and narrows their ids for each label file."""
     largest = max((coverage.vocabulary for coverage in coverages), key=len)
     narrowings = [narrowing(largest, coverage.vocabulary) for coverage in coverages]
     ids = ids_by_tag(largest, synonyms)
-    outs = settings.outs()
-    folder = outs[0].parent
-    Folder(folder).make()
+    files = [work / name for name in settings.names()]
+    spill = work / "spill"
+    spill.mkdir()
+    keys = Keys(spill)
     with contextlib.ExitStack() as stack:
-        spill = tempfile.TemporaryDirectory(prefix=f".spill.{os.getpid()}-", dir=folder)
-        spill_folder = Path(stack.enter_context(spill))
         writers = [
-            stack.enter_context(LabelWriter(out, coverage.vocabulary))
-            for out, coverage in zip(outs, coverages, strict=True)
+            stack.enter_context(LabelWriter(file, coverage.vocabulary))
+            for file, coverage in zip(files, coverages, strict=True)
         ]
 
         def labelled(batches: Sequence[Sequence[RowGroup]]) -> Iterator[pl.DataFrame]:
@@ -133,52 +166,93 @@ def _write_labels(
                 yield frame
 
         def write(frame: pl.DataFrame) -> None:
-            lists, keys = _lists(frame), frame["key"].to_arrow().cast(pa.string())
+            keys.add(frame)
+            lists, names = _lists(frame), frame["key"].to_arrow().cast(pa.string())
             captions = frame["caption"].to_arrow().cast(pa.string())
             for coverage, writer, to in zip(coverages, writers, narrowings, strict=True):
                 narrowed = narrow_lists(lists, to).cast(LABELS.field("tag_ids").type)
                 coverage.images.add(narrowed)
-                writer.write(pa.Table.from_arrays([keys, captions, narrowed], schema=LABELS))
+                writer.write(pa.Table.from_arrays([names, captions, narrowed], schema=LABELS))
 
         # In a thread: Parquet is encoded while the next images are joined.
         with ThreadPoolExecutor(1) as writing:
             last = None
             for tags in folders:
-                batches, frames = labelled_batches(tags, labelled, spill_folder)
-                for frame in images_of(tags, batches, frames, spill_folder, settings.partial):
+                batches, frames = labelled_batches(tags, labelled, spill)
+                for number, frame in enumerate(
+                    images_of(tags, batches, frames, spill, settings.partial)
+                ):
                     if last is not None:
                         last.result()
+                    if not number:
+                        keys.begin_folder(tags.name)
                     last = writing.submit(write, frame)
             if last is not None:
                 last.result()
-        for writer in writers:
-            writer.finish()  # all label files are complete before the first one is renamed
-        for out, coverage, picture in zip(outs, coverages, pictures, strict=True):
-            coverage.paths = [str(out), *_write_beside(out, coverage.vocabulary, picture)]
+    _check_keys(keys, files[0], note)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Deletes what this process has written in `folder` and not renamed yet."""
-    for path in folder.glob(f".*.{os.getpid()}*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+def _check_keys(keys: Keys, file: Path, note: Callable[[str], None]) -> None:
+    """Names keys that stand for several captions.
+
+    Raises:
+        UserError: keys of two folders that are no URLs, as those of img2dataset, which begin anew.
+    """
+    repeated = keys.repeated()
+    if repeated is None:
+        return
+    if repeated.across is not None:
+        first, other = repeated.across
+        raise UserError(
+            f"the image '{_key_at(file, first)}' is in {keys.folder_of(first)} and in "
+            f"{keys.folder_of(other)} with different captions, so the two cannot be told apart: name "
+            "images by their URLs when parsing (--key-column url), or label each folder by itself"
+        )
+    note(
+        f"{repeated.count:,} images have several captions, as '{_key_at(file, repeated.example)}' "
+        "has: each caption is a row"
+    )
+
+
+def _key_at(file: Path, position: int) -> str:
+    group, row = divmod(position, ROW_GROUP)
+    with pq.ParquetFile(file) as labels:
+        return labels.read_row_group(group, columns=["key"])["key"][row].as_py()
 
 
 def _lists(frame: pl.DataFrame) -> pa.ListArray:
     return frame["tag_ids"].to_arrow().cast(pa.list_(pa.int32()))
 
 
-def _write_beside(out: Path, vocabulary: Vocabulary, picture: bytes) -> list[str]:
-    """Writes the vocabulary as Parquet and as text, and the picture; returns their paths."""
-    folder = Folder(out.parent)
-    name = vocabulary_path(out).name
-    stem = out.name.removesuffix(".parquet")
-    folder.write(f"{stem}.vocab.txt", vocabulary_text(vocabulary).encode())
-    folder.write(f"{stem}.png", picture)
-    folder.write_table(name, vocabulary.table())
-    return [str(out.parent / each) for each in (name, f"{stem}.vocab.txt", f"{stem}.png")]
+def _picture(
+    ranked: dict[str, pl.DataFrame],
+    captions: int,
+    vocabulary: Vocabulary,
+    note: Callable[[str], None],
+) -> bytes | None:
+    """The picture as PNG; None where it cannot be drawn, which is no reason to lose the labels."""
+    try:
+        return draw(ranked, captions, vocabulary)
+    except Exception as error:  # whatever a plotting library, its fonts and its caches raise
+        note(f"the picture could not be drawn ({reason(error)}): there is none")
+        return None
+
+
+def _write_beside(
+    work: Path, name: str, vocabulary: Vocabulary, picture: bytes | None
+) -> tuple[str, str, list[str]]:
+    """Writes the vocabulary as Parquet and as text, and the picture, beside a label file.
+
+    Returns:
+        names: of the label file, of the vocabulary, and of the other two.
+    """
+    folder, stem = Folder(work), name.removesuffix(".parquet")
+    beside, text, png = vocabulary_path(name).name, f"{stem}.vocab.txt", f"{stem}.png"
+    folder.write_table(beside, vocabulary.table())
+    folder.write(text, vocabulary_text(vocabulary).encode())
+    if picture is not None:
+        folder.write(png, picture)
+    return name, beside, [text, png]
 
 
 def _read_vocabulary(path: str | None) -> Vocabulary | None:

@@ -22,17 +22,19 @@ if __name__ == "__main__":
 
 from common.errors import UserError
 from common.flags import add_flags, given
-from labels.build import build, remove_unfinished
+from labels.build import build
 from labels.settings import Settings
+from labels.workspace import Workspace
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, workspace: Workspace | None = None) -> int:
     """Returns the exit code: 0, or 2 for a user's mistake."""
     flags = parse_flags(arguments)
     try:
         summary, _ = build(
             Settings(**given(flags, Settings)),
-            note=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
+            lambda sentence: print(f"note: {sentence}", file=sys.stderr),
+            workspace,
         )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -52,15 +54,16 @@ def parse_flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _end_at_once(*_: object) -> None:
-    """Deletes the unfinished files of this process and ends it without waiting for its threads.
+def _end_at_once(workspace: Workspace) -> None:
+    """Deletes what this process has not finished and ends it without waiting for its threads.
 
     An exception would wait for the threads to end, and inside an import they would wait for it.
     """
-    remove_unfinished(Path(parse_flags(None).out).parent)
-    os._exit(128 + signal.SIGTERM)
+    if workspace.abandon():
+        os._exit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _end_at_once)
-    sys.exit(main())
+    own = Workspace()
+    signal.signal(signal.SIGTERM, lambda *_: _end_at_once(own))
+    sys.exit(main(workspace=own))

@@ -6,6 +6,7 @@ total however the captions are cut into shards. Tags are ordered by falling coun
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -51,7 +52,7 @@ def count_row_groups(
     synonyms: Mapping[str, str],
     has_status: bool,
 ) -> TagCounts:
-    """Counts tags in one streaming query; a tag twice in a caption counts once, null and "" never.
+    """Counts tags in one streaming query; a tag twice in a caption counts once, null and blanks never.
 
     Args:
         row_groups: the captions.
@@ -65,8 +66,9 @@ def count_row_groups(
     for kind in kinds:
         # Unique within the list first, as a count is a number of captions.
         tag = tags_of(kind, synonyms).list.unique().list.explode(empty_as_null=False)
-        found = rows.select(tag=tag).filter(pl.col("tag") != "").group_by("tag")
-        queries.append(found.agg(count=pl.len()).select(pl.lit(kind).alias("kind"), "tag", "count"))
+        found = rows.select(tag=tag).group_by("tag").agg(count=pl.len())
+        found = found.filter(pl.col("tag").str.strip_chars() != "")
+        queries.append(found.select(pl.lit(kind).alias("kind"), "tag", "count"))
     totals, *tables = pl.collect_all(queries, engine="streaming")
     captions, unparsed = totals.row(0)
     return TagCounts(pl.concat(t.cast(COUNTS) for t in tables), captions, unparsed)
@@ -80,6 +82,12 @@ def add_up(parts: Iterable[TagCounts]) -> TagCounts:
         tags = pl.concat([total.tags, part.tags]).group_by("kind", "tag").agg(pl.col("count").sum())
         total = TagCounts(tags, total.captions + part.captions, total.unparsed + part.unparsed)
     return total
+
+
+def spellings(tags: Iterable[str]) -> dict[str, str]:
+    """Tags that are not in NFC, such as `cafe` with a combining accent -> the same in NFC."""
+    found = ((tag, unicodedata.normalize("NFC", tag)) for tag in tags if not tag.isascii())
+    return {tag: composed for tag, composed in found if tag != composed}
 
 
 def rank(counts: TagCounts, stop_tags: Collection[str], min_count: int) -> dict[str, pl.DataFrame]:

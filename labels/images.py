@@ -63,13 +63,14 @@ def batches_of(tags: TagFolder, rows: int | None = None) -> list[CaptionBatch]:
     rows = rows or BATCH_ROWS
     batches: list[CaptionBatch] = []
     current: list[RowGroup] = []
-    last = -1
+    last, count = -1, 0
     for group in sorted(tags.row_groups, key=lambda g: (g.first_id, g.last_id)):
-        if current and _rows(current) >= rows and group.first_id > last:
+        if count >= rows and group.first_id > last:
             batches.append(CaptionBatch(tuple(current), current[0].first_id, last))
-            current = []
+            current, count = [], 0
         last = max(last, group.last_id) if current else group.last_id
         current.append(group)
+        count += group.rows
     if current:
         batches.append(CaptionBatch(tuple(current), current[0].first_id, last))
     return batches
@@ -110,10 +111,13 @@ def _sort_into(
     """Labels row groups in the order of the files and sorts their rows into batches on disk."""
     first_ids = np.array([batch.first_id for batch in batches])
     groups: list[list[RowGroup]] = [[]]
+    count = 0
     for group in tags.row_groups:
-        if _rows(groups[-1]) >= BATCH_ROWS:
+        if count >= BATCH_ROWS:
             groups.append([])
+            count = 0
         groups[-1].append(group)
+        count += group.rows
     spilled = Spill(spill, "unordered", _LABELLED)
     for frame in label(groups):
         bucket = np.searchsorted(first_ids, frame["caption_id"].to_numpy(), side="right") - 1
@@ -151,9 +155,15 @@ def images_of(
     """
     if not tags.index:
         for frame in labelled:
-            yield frame.sort("caption_id", maintain_order=True).select(
-                pl.col("caption_id").cast(pl.String).alias("key"), "caption", "tag_ids"
-            )
+            frame = frame.sort("caption_id", maintain_order=True)
+            ids = frame["caption_id"]
+            if len(ids) > 1 and (ids.diff() == 0).any():
+                raise UserError(
+                    f"caption {ids.filter(ids.is_duplicated())[0]} is twice in {tags.name}: ids are the "
+                    "keys of the images where there is no index, so they must not begin anew in a file"
+                )
+            key = pl.col("caption_id").cast(pl.String).alias("key")
+            yield frame.select(key, "caption", "tag_ids")
         return
     late = _LateImages.find(tags, batches, spill)
     index = _index_batches(tags, ["key", "caption_id"])
@@ -197,11 +207,13 @@ class _LateImages:
 
     Attributes:
         chunks: all images, in the order of the index.
+        starts: of the chunks, int64.
         late: batch -> (caption ids, positions of the images), int64 each.
         spilled: rows of captions, by the chunk that needs them.
     """
 
     chunks: list[_Chunk]
+    starts: np.ndarray
     late: dict[int, list[tuple[np.ndarray, np.ndarray]]]
     spilled: Spill
 
@@ -227,19 +239,19 @@ class _LateImages:
             for same_batch in np.split(rows, changes[1:]) if len(rows) else []:
                 late[int(batch_of[same_batch[0]])].append((ids[same_batch], start + same_batch))
             start, newest = start + len(ids), int(written_at[-1])
-        return cls(chunks, late, Spill(spill, "late", _LATE))
+        starts = np.array([chunk.start for chunk in chunks], dtype=np.int64)
+        return cls(chunks, starts, late, Spill(spill, "late", _LATE))
 
     def set_aside(self, number: int, frame: pl.DataFrame) -> None:
         """Keeps the rows of batch `number` that images of later chunks need."""
         if number not in self.late:
             return
         ids, positions = map(np.concatenate, zip(*self.late.pop(number), strict=True))
-        starts = np.array([chunk.start for chunk in self.chunks])
         late = pl.DataFrame(
             {
                 "caption_id": ids,
                 "position": positions,
-                "bucket": np.searchsorted(starts, positions, side="right") - 1,
+                "bucket": np.searchsorted(self.starts, positions, side="right") - 1,
             }
         )
         self.spilled.put(late.join(frame, on="caption_id", how="inner"))

@@ -208,7 +208,11 @@ def read_footer(path: str | Path) -> tuple[pq.FileMetaData, About, Vocabulary]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"there is no label file {path}: python labels/build_vocab.py makes one")
+        remote = ":/" in str(path)
+        way = (
+            "copy it to a local disk first" if remote else "python labels/build_vocab.py makes one"
+        )
+        raise UserError(f"there is no label file {path}: {way}")
     try:
         footer = pq.read_metadata(path)
         schema = footer.schema.to_arrow_schema()

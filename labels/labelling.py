@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from labels.counting import tags_of
+from labels.counting import spellings, tags_of
 from labels.tag_folders import RowGroup, scan
 from labels.vocabulary import KINDS, Vocabulary
 
@@ -28,6 +28,8 @@ def ids_by_tag(vocabulary: Vocabulary, synonyms: Mapping[str, str]) -> dict[str,
     found = {}
     for kind in KINDS:
         own = {vocabulary.tags[i]: int(i) for i in vocabulary.ids(kind)}
+        for tag, composed in spellings(own).items():  # of a vocabulary that was made elsewhere
+            own.setdefault(composed, own[tag])
         ids = {tag: i for tag, i in own.items() if tag not in synonyms}
         ids |= {tag: own[target] for tag, target in synonyms.items() if target in own}
         if ids:

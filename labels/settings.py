@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from pathlib import Path
 
 from common.errors import UserError
-from common.flags import setting
+from common.flags import comma_separated, setting
 from labels.vocabulary import ATTRIBUTE, KINDS, OBJECT
+from labels.workspace import join, split
 
 BOTH = "both"
 DEFAULT_TAGS = "data/tags"
@@ -39,7 +39,7 @@ class Settings:
     )
     out: str = setting(
         "labels/cc12m_obj_attr.parquet",
-        "label file; the vocabulary and the picture are written beside it",
+        "label file, also a URL of fsspec; the vocabulary and the picture are written beside it",
         metavar="FILE",
     )
     k: int | None = setting(
@@ -70,6 +70,14 @@ class Settings:
         "text list of tags, one a line",
         metavar="FILE",
     )
+    page: bool | None = setting(
+        None, "write the page to look through the vocabulary, NAME.html; done by default"
+    )
+    text_encoder: str | None = setting(
+        None,
+        "also name tags of close meaning on the page: a CLIP's folder, or open_clip's MODEL/WEIGHTS",
+        metavar="NAME",
+    )
     partial: bool = setting(
         False,
         "accept unfinished runs: use the committed shards, leave out images of the missing ones",
@@ -94,7 +102,7 @@ class Settings:
             raise UserError(f"--min-count must be at least 1, not {self.min_count}")
         if self.kinds not in (None, *KINDS, BOTH):
             raise UserError(f"--kinds is {OBJECT}, {ATTRIBUTE} or {BOTH}, not {self.kinds}")
-        if not self.out.endswith(".parquet") or Path(self.out).name == ".parquet":
+        if not self.out.endswith(".parquet") or split(self.out)[1] == ".parquet":
             raise UserError(f"--out must name a .parquet file, not {self.out}")
         chosen = [flag for flag, size in sizes.items() if size is not None]
         if self.ks and chosen:
@@ -104,6 +112,8 @@ class Settings:
         ):
             raise UserError(f"--kinds {self.kinds} excludes the K of the other kind")
         if self.vocab is not None:
+            if "://" in self.vocab:
+                raise UserError(f"--vocab is a file on this machine, not {self.vocab}: copy it")
             fixed = [*chosen, *["--ks"] * bool(self.ks), *["--min-count"] * (self.min_count > 1)]
             fixed += ["--stop-tags"] * bool(self.stop_tags)
             if fixed:
@@ -123,10 +133,18 @@ class Settings:
             return [dict.fromkeys(self.chosen_kinds, k) for k in sorted(set(self.ks))]
         return [{kind: per_kind[kind] or k for kind in self.chosen_kinds}]
 
-    def outs(self) -> list[Path]:
-        """The label files. With `ks` each name contains its K: `x.k2500.parquet`."""
+    @property
+    def folder(self) -> str:
+        """Where the label files are written; a local path or a URL."""
+        return split(self.out)[0]
+
+    def names(self) -> list[str]:
+        """Names of the label files. With `ks` each contains its K: `x.k2500.parquet`."""
+        name = split(self.out)[1]
         if not self.ks:
-            return [Path(self.out)]
-        return [
-            Path(f"{self.out.removesuffix('.parquet')}.k{k}.parquet") for k in sorted(set(self.ks))
-        ]
+            return [name]
+        return [f"{name.removesuffix('.parquet')}.k{k}.parquet" for k in sorted(set(self.ks))]
+
+    def outs(self) -> list[str]:
+        """The label files, as paths or URLs."""
+        return [join(self.folder, name) for name in self.names()]

@@ -7,7 +7,9 @@ one image, and the caption's id is its key.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+import os
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,7 +20,7 @@ import pyarrow.parquet as pq
 
 from common.errors import UserError, reason
 from common.storage import Folder
-from labels.vocabulary import ATTRIBUTE, KINDS, OBJECT, check_columns
+from labels.vocabulary import ATTRIBUTE, KINDS, OBJECT, check_columns, is_null
 from parsing.source.captions import DONE, INDEX
 from parsing.tags import TAGS
 
@@ -26,18 +28,23 @@ MANIFEST = "manifest.json"
 CAPTIONS_FOLDER = "captions"
 INDEX_FOLDER = "index"
 COLUMNS = {OBJECT: "objects", ATTRIBUTE: "attributes"}
+PIECE_ROWS = 250_000  # a row group of more than twice as many captions is read in pieces
 _FOOTERS_AT_ONCE = 16
+_PAIR = pl.Struct({"attribute": pl.String, "object": pl.String})
+_KINDS = {"caption_id": pl.Int64, "objects": pl.List(pl.String), "attributes": pl.List(_PAIR)}
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """One row group of a Parquet file of tags: rows [offset, offset + rows) of the file.
+    """One row group of a Parquet file of tags, or a piece of one: rows [offset, offset + rows).
 
     Attributes:
         path: the file.
         offset, rows: where the row group begins, and its number of captions.
         first_id, last_id: the smallest and the largest caption id in it.
         is_whole_file: the file has no other rows, so that none need to be skipped.
+        columns: name and type of the columns that are read, as far as the file has them, and whether
+            the type is null: all values are null, or all lists are empty.
     """
 
     path: str
@@ -46,6 +53,7 @@ class RowGroup:
     first_id: int
     last_id: int
     is_whole_file: bool
+    columns: tuple[tuple[str, str, bool], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,17 +93,50 @@ def open_tag_folders(
 
     Raises:
         UserError: no such folder, no Parquet in it, a damaged file, a column that is missing or of a
-            wrong type, or an unfinished run where `partial` is false.
+            wrong type, an unfinished run where `partial` is false, or a file that is named twice.
     """
-    return [_open(name, tuple(kinds), partial) for name in names]
+    folders = [_open(name, tuple(kinds), partial) for name in names]
+    owners: dict[str, str] = {}
+    for folder in folders:
+        for path in dict.fromkeys(group.path for group in folder.row_groups):
+            place = path if "://" in path else os.path.realpath(path)
+            if place in owners:
+                raise UserError(
+                    f"{path} is read twice, for --tags {owners[place]} and --tags {folder.name}: name "
+                    "each folder once"
+                )
+            owners[place] = folder.name
+    return folders
 
 
 def scan(row_groups: Iterable[RowGroup]) -> pl.LazyFrame:
     """A lazy query over the rows of some row groups, in their order."""
-    row_groups = list(row_groups)
+    alike = [list(groups) for _, groups in itertools.groupby(row_groups, lambda g: g.columns)]
+    if len(alike) == 1 and not any(empty for *_, empty in alike[0][0].columns):
+        return _scan_alike(alike[0])
+    return pl.concat([_as_contract(_scan_alike(groups), groups[0]) for groups in alike])
+
+
+def _scan_alike(row_groups: list[RowGroup]) -> pl.LazyFrame:
     if all(group.is_whole_file for group in row_groups):
         return _scan_files([group.path for group in row_groups])
     return pl.concat(_scan_files([g.path]).slice(g.offset, g.rows) for g in row_groups)
+
+
+def _as_contract(rows: pl.LazyFrame, group: RowGroup) -> pl.LazyFrame:
+    """The columns that are read, in the contract's types: files of one folder may differ in theirs."""
+    columns = []
+    for name, _, empty in group.columns:
+        kind = _KINDS.get(name, pl.String)
+        if empty:
+            found = pl.lit([] if name in COLUMNS.values() else None, dtype=kind)
+        elif name == COLUMNS[ATTRIBUTE]:  # a cast would take the fields by their order
+            parts = {each: pl.element().struct.field(each) for each in ("attribute", "object")}
+            found = pl.col(name).list.eval(pl.struct(**parts)).cast(kind)
+        else:
+            found = pl.col(name).cast(kind)
+        columns.append(found.alias(name))
+    return rows.select(columns)
 
 
 def _scan_files(paths: list[str]) -> pl.LazyFrame:
@@ -195,28 +236,51 @@ def _row_groups(storage: Folder, path: str, schema: pa.Schema) -> tuple[list[Row
     """The row groups of one file, and whether it has the column `status`."""
     footer = _read_footer(storage, path)
     columns = footer.schema.to_arrow_schema()
-    check_columns(columns, schema, path)
+    check_columns(columns, schema, path, null_types=True)
+    names = [name for name in (*schema.names, "status") if name in columns.names]
+    fields = [columns.field(name) for name in dict.fromkeys(names)]
+    kinds = tuple((field.name, str(field.type), is_null(field.type)) for field in fields)
     id_column = footer.schema.names.index("caption_id")
     row_groups, offset = [], 0
     for number in range(footer.num_row_groups):
         group = footer.row_group(number)
-        if group.num_rows:
-            statistics = group.column(id_column).statistics
-            if statistics is not None and statistics.has_min_max and statistics.has_null_count:
-                first, last, nulls = statistics.min, statistics.max, statistics.null_count
-            else:
-                first, last, nulls = _read_statistics(storage, path, number)
-            if nulls:
-                raise UserError(f"column 'caption_id' of {path} holds nulls")
-            is_whole_file = group.num_rows == footer.num_rows
-            row_groups.append(RowGroup(path, offset, group.num_rows, first, last, is_whole_file))
-        offset += group.num_rows
+        for rows, first, last in _pieces(storage, path, number, group, id_column):
+            is_whole_file = rows == footer.num_rows
+            row_groups.append(RowGroup(path, offset, rows, first, last, is_whole_file, kinds))
+            offset += rows
     return row_groups, "status" in columns.names
 
 
-def _read_statistics(storage: Folder, path: str, group: int) -> tuple[int, int, int]:
-    """Smallest id, largest id and number of nulls of a row group whose footer has no statistics."""
-    with open_file(storage, path) as file:
-        ids = pq.ParquetFile(file).read_row_group(group, columns=["caption_id"]).column(0)
-    bounds = pc.min_max(ids)
-    return bounds["min"].as_py(), bounds["max"].as_py(), ids.null_count
+def _pieces(
+    storage: Folder, path: str, number: int, group: pq.RowGroupMetaData, id_column: int
+) -> Iterator[tuple[int, int, int]]:
+    """(rows, smallest id, largest id) of a row group, or of each piece of a large one.
+
+    Raises:
+        UserError: an id is null.
+    """
+    statistics = group.column(id_column).statistics if group.num_rows else None
+    known = statistics is not None and statistics.has_min_max and statistics.has_null_count
+    if known and group.num_rows <= 2 * PIECE_ROWS:
+        found = [(group.num_rows, statistics.min, statistics.max, statistics.null_count)]
+    else:
+        found = _read_pieces(storage, path, number)
+    for rows, first, last, nulls in found:
+        if nulls:
+            raise UserError(f"column 'caption_id' of {path} holds nulls")
+        yield rows, first, last
+
+
+def _read_pieces(storage: Folder, path: str, group: int) -> Iterator[tuple[int, int, int, int]]:
+    """(rows, smallest id, largest id, nulls) of the pieces of a row group."""
+    try:
+        with open_file(storage, path) as file:
+            batches = pq.ParquetFile(file).iter_batches(
+                PIECE_ROWS, row_groups=[group], columns=["caption_id"]
+            )
+            for batch in batches:
+                ids = batch.column(0)
+                bounds = pc.min_max(ids)
+                yield len(ids), bounds["min"].as_py(), bounds["max"].as_py(), ids.null_count
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"cannot read {path} (damaged or cut off?): {reason(error)}") from error

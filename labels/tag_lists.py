@@ -1,7 +1,8 @@
-"""Text files written by hand: lists of tags, and synonyms."""
+"""Text files written by hand: lists of tags, and synonyms. Both are read as NFC."""
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 from common.errors import UserError
@@ -62,5 +63,6 @@ def _lines(path: str) -> list[tuple[int, str]]:
         raise UserError(
             f"{path} is not UTF-8 text: {error.reason} at byte {error.start}"
         ) from error
+    text = unicodedata.normalize("NFC", text)
     lines = ((number, line.strip()) for number, line in enumerate(text.split("\n"), start=1))
     return [(number, line) for number, line in lines if line and not line.startswith("#")]

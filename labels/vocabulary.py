@@ -166,13 +166,14 @@ class Vocabulary:
         return self
 
 
-def check_columns(found: pa.Schema, wanted: pa.Schema, name: str) -> None:
+def check_columns(found: pa.Schema, wanted: pa.Schema, name: str, null_types: bool = False) -> None:
     """Compares the columns of a file with a schema; Arrow's large and view types count as plain ones.
 
     Args:
         found: schema of the file; it may have more columns.
         wanted: the columns that it must have.
         name: of the file, for messages.
+        null_types: accept columns of text and of lists whose type is null, see `is_null`.
 
     Raises:
         UserError: a column is missing or of a wrong type; the message names the first such column.
@@ -183,8 +184,19 @@ def check_columns(found: pa.Schema, wanted: pa.Schema, name: str) -> None:
                 f"{name} has no column '{field.name}' (it has {', '.join(found.names)})"
             )
         kind = found.field(field.name).type
-        if not _same(kind, field.type):
+        empty = null_types and is_null(kind) and not pa.types.is_integer(field.type)
+        if not empty and not _same(kind, field.type):
             raise UserError(f"column '{field.name}' of {name} holds {kind}, not {field.type}")
+
+
+def is_null(kind: pa.DataType) -> bool:
+    """Whether a type holds nothing: all values are null, or all lists are empty."""
+    types = pa.types
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_list_view(kind):
+        return is_null(kind.value_type)
+    if types.is_struct(kind):
+        return all(is_null(field.type) for field in kind)
+    return types.is_null(kind)
 
 
 def _same(found: pa.DataType, wanted: pa.DataType) -> bool:

@@ -151,12 +151,37 @@ def test_a_command_that_is_ended_leaves_the_earlier_files_and_nothing_else(
     process = subprocess.Popen(line, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while process.poll() is None and len(list(out.parent.iterdir())) == len(before):
         time.sleep(0.005)
+    foreign = out.parent / f".x.parquet.{process.pid}4"  # of process 1234, where 123 is ended
+    foreign.write_bytes(b"another's")
+    before[foreign.name] = b"another's"
     time.sleep(seconds)
     assert len(list(out.parent.iterdir())) > len(before)  # files are being written
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
     assert {p.name: p.read_bytes() for p in out.parent.iterdir()} == before
+
+
+def test_a_command_that_is_killed_leaves_what_the_next_one_clears(
+    tmp_path, write_tags, command, root
+):
+    rows = [{"caption": f"{i * 7919:x}" * 8, "objects": [f"t{i % 99}"]} for i in range(60_000)]
+    out = tmp_path / "out" / "x.parquet"
+    flags = ["--tags", str(write_tags(tmp_path / "tags", rows)), "--out", str(out)]
+    many = ["--ks", ",".join(map(str, range(1, 50)))]
+    line = [sys.executable, "labels/build_vocab.py", *flags, *many]
+    process = subprocess.Popen(line, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while process.poll() is None and not (out.parent.is_dir() and list(out.parent.iterdir())):
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    assert list(out.parent.iterdir())
+    foreign = out.parent / f".x.parquet.{process.pid}4"  # of process 1234, where 123 was killed
+    foreign.write_text("another's")
+    done = command(*flags, "--k", 1)
+    assert done.returncode == 0, done.stderr
+    hidden = [path for path in out.parent.iterdir() if path.name.startswith(".")]
+    assert hidden == [foreign]
 
 
 def test_tags_of_real_captions_become_labels(tmp_path, shared, root, command):

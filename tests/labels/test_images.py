@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from unittest import mock
 
 import numpy as np
@@ -12,7 +13,7 @@ from common.errors import UserError
 from labels import images
 from labels.images import batches_of, images_of, labelled_batches
 from labels.labelling import label_row_groups
-from labels.tag_folders import open_tag_folders
+from labels.tag_folders import RowGroup, TagFolder, open_tag_folders
 
 
 def _labelled(tags, tmp_path, rows=2, partial=False) -> pl.DataFrame:
@@ -77,6 +78,15 @@ def test_batches_do_not_overlap(tmp_path, write_tags):
     [tags] = open_tag_folders([str(folder)])
     spans = [(b.first_id, b.last_id, len(b.row_groups)) for b in batches_of(tags, 4)]
     assert spans == [(0, 3, 2), (4, 7, 2), (8, 11, 2)]
+
+
+def test_twenty_thousand_pieces_are_cut_into_batches_at_once():
+    pieces = tuple(RowGroup("x", 10 * n, 10, 10 * n, 10 * n + 9, False) for n in range(20_000))
+    tags = TagFolder("x", pieces, (), None, 0, True)
+    began = time.monotonic()
+    batches = batches_of(tags, 150_000)
+    assert [len(batch.row_groups) for batch in batches] == [15_000, 5_000]
+    assert time.monotonic() - began < 1  # 4.5 s, where the rows so far are added up for each piece
 
 
 def test_images_of_missing_shards_are_left_out_only_when_asked(tmp_path, write_run):

@@ -116,3 +116,68 @@ def test_shards_may_differ_in_columns_that_are_not_read(tmp_path, write_tags, ca
     pq.write_table(pq.read_table(file).drop_columns(["raw"]).append_column("x", [[1, 2]]), file)
     [tags] = open_tag_folders([str(folder)])
     assert scan(tags.row_groups).select("objects").collect().height == 4
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_a_huge_row_group_is_read_in_pieces(tmp_path, write_tags, monkeypatch, statistics):
+    """Labelling a row group whole would take memory in proportion to it."""
+    monkeypatch.setattr("labels.tag_folders.PIECE_ROWS", 7)
+    order = [*range(15, 30), *range(15)]
+    file = write_tags(tmp_path / "tags", [{}] * 30, order=order) / "part-000000.parquet"
+    pq.write_table(pq.read_table(file), file, write_statistics=statistics)
+    [tags] = open_tag_folders([str(file)])
+    assert [(g.offset, g.rows, g.first_id, g.last_id) for g in tags.row_groups] == [
+        (0, 7, 15, 21),
+        (7, 7, 22, 28),
+        (14, 7, 0, 29),
+        (21, 7, 6, 12),
+        (28, 2, 13, 14),
+    ]
+    assert scan(tags.row_groups).collect()["caption_id"].to_list() == order
+
+
+def test_null_ids_are_refused_in_pieces_too(tmp_path, write_tags, captions, monkeypatch):
+    monkeypatch.setattr("labels.tag_folders.PIECE_ROWS", 1)
+    file = write_tags(tmp_path / "tags", captions) / "part-000000.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.set_column(0, "caption_id", pa.array([0, None, 2, 3])), file)
+    with pytest.raises(UserError, match=r"'caption_id' of .* holds nulls"):
+        open_tag_folders([str(file)])
+
+
+PAIR = pa.struct([("attribute", pa.string()), ("object", pa.string())])
+TURNED = pa.struct([("object", pa.large_string()), ("attribute", pa.string_view())])
+RED = {"attribute": "red", "object": "dog"}
+
+
+def _file(path, ids, captions, objects, attributes):
+    names = ("caption_id", "caption", "objects", "attributes")
+    pq.write_table(pa.table([ids, captions, objects, attributes], names=names), path)
+
+
+def test_files_of_other_types_and_of_nothing_but_empty_lists_are_read_alike(tmp_path):
+    """pandas and pyarrow write lists that are all empty as lists of nulls."""
+    nothing = pa.array([[], []], pa.list_(pa.null()))
+    _file(tmp_path / "a.parquet", [0], ["x"], [["dog"]], pa.array([[RED]], pa.list_(PAIR)))
+    nulls = pa.array([None, None], pa.null())
+    _file(tmp_path / "b.parquet", pa.array([1, 2], pa.int32()), nulls, nothing, nothing)
+    large = pa.array([["cat"]], pa.large_list(pa.large_string()))
+    turned = pa.array([[RED]], pa.large_list(TURNED))
+    _file(tmp_path / "c.parquet", pa.array([3], pa.uint64()), ["y"], large, turned)
+    _file(tmp_path / "d.parquet", pa.array([4, 5]), ["z", ""], nulls, nulls)
+    [tags] = open_tag_folders([str(tmp_path)])
+    found = scan(tags.row_groups).collect()
+    assert found["caption_id"].to_list() == list(range(6))
+    assert found["objects"].to_list() == [["dog"], [], [], ["cat"], [], []]
+    assert found["attributes"].to_list() == [[RED], [], [], [RED], [], []]
+    assert found["caption"].to_list() == ["x", None, None, "y", "z", ""]
+    for name in "bd":  # alone, too
+        [tags] = open_tag_folders([str(tmp_path / f"{name}.parquet")])
+        assert scan(tags.row_groups).collect()["objects"].to_list() == [[], []]
+
+
+def test_ids_of_no_type_are_refused(tmp_path):
+    nulls = pa.array([None], pa.null())
+    _file(tmp_path / "a.parquet", nulls, ["x"], [["dog"]], pa.array([[]], pa.list_(PAIR)))
+    with pytest.raises(UserError, match=r"column 'caption_id' of .* holds null, not int64"):
+        open_tag_folders([str(tmp_path)])

@@ -1,0 +1,123 @@
+"""Keys of images that stand for several captions, found once all images are written.
+
+Hashes of keys and captions wait in a file, 16 bytes an image, which is searched in parts: the memory
+does not grow with the number of images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from common.storage import Folder
+
+_RECORD = np.dtype([("key", np.uint64), ("caption", np.uint64)])
+_IS_URL = np.uint64(1)  # the lowest bit of a caption's hash is that of its key instead
+_AT_ONCE = 4_000_000  # records of a part
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Keys with more than one caption.
+
+    Attributes:
+        count: how many keys.
+        example: position of an image with such a key.
+        across: positions of two images of two folders that a key that is no URL cannot tell apart; None
+            where there are none.
+    """
+
+    count: int
+    example: int
+    across: tuple[int, int] | None
+
+
+class Keys:
+    """The keys of all images in the order of their rows.
+
+    Args:
+        folder: where the file of hashes is written; the caller deletes it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "keys.bin"
+        self._folder = Folder(folder)
+        self._path.touch()
+        self._images = 0
+        self._starts: list[int] = []
+        self._names: list[str] = []
+
+    def begin_folder(self, name: str) -> None:
+        """The images that follow are those of another tag folder."""
+        self._starts.append(self._images)
+        self._names.append(name)
+
+    def add(self, images: pl.DataFrame) -> None:
+        """Notes images, columns `key` and `caption`.
+
+        Raises:
+            UserError: no room on the disk.
+        """
+        records = np.empty(len(images), dtype=_RECORD)
+        records["key"] = images["key"].hash().to_numpy()
+        urls = images["key"].str.contains("://", literal=True).to_numpy().astype(np.uint64)
+        captions = images["caption"].hash().to_numpy()
+        records["caption"] = (captions & ~_IS_URL) | urls
+        with self._folder.write_errors(), open(self._path, "ab") as file:
+            records.tofile(file)
+        self._images += len(images)
+
+    def folder_of(self, position: int) -> str:
+        """Name of the tag folder that an image comes from."""
+        return self._names[int(np.searchsorted(self._starts, position, side="right")) - 1]
+
+    def repeated(self) -> Repeated | None:
+        """The keys that stand for several captions; None where there are none."""
+        if not self._images:
+            return None
+        records = np.memmap(self._path, dtype=_RECORD, mode="r")
+        parts = -(-self._images // _AT_ONCE)
+        found = [self._of_part(records, part, parts) for part in range(parts)]
+        count = sum(len(table) for table in found)
+        if not count:
+            return None
+        table = pl.concat(found).sort("first")
+        across = table.filter((pl.col("folders") > 1) & ~pl.col("is_url"))
+        pair = across.row(0, named=True) if len(across) else None
+        return Repeated(count, table["first"][0], pair and (pair["first"], pair["other"]))
+
+    def _of_part(self, records: np.ndarray, part: int, parts: int) -> pl.DataFrame:
+        """Repeated keys among those whose hash leaves `part` when divided by `parts`."""
+        keys = np.asarray(records["key"])
+        positions = (
+            np.flatnonzero(keys % np.uint64(parts) == part) if parts > 1 else np.arange(len(keys))
+        )
+        ordered = np.sort(keys[positions])
+        twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        positions = positions[np.isin(keys[positions], twice)]
+        captions = records["caption"][positions]
+        folders = np.searchsorted(self._starts, positions, side="right")
+        rows = pl.DataFrame(
+            {
+                "key": keys[positions],
+                "caption": captions,
+                "is_url": (captions & _IS_URL).astype(bool),
+                "folder": folders,
+                "position": positions,
+            }
+        )
+        other = pl.col("position").filter(
+            (pl.col("folder") != pl.col("folder").first())
+            & (pl.col("caption") != pl.col("caption").first())
+        )
+        groups = rows.group_by("key", maintain_order=True).agg(
+            captions=pl.col("caption").n_unique(),
+            folders=pl.lit(1, pl.UInt32) + (other.len() > 0),
+            is_url=pl.col("is_url").first(),
+            first=pl.col("position").first(),
+            other=other.first(),
+        )
+        return groups.filter(pl.col("captions") > 1)

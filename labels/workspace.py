@@ -1,0 +1,212 @@
+"""The folder in which a build works, so that its files get their final names together at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from common.errors import UserError, reason
+from common.storage import Folder
+
+PREFIX = ".build_vocab-"
+
+
+class Workspace:
+    """A hidden folder beside the files to be, or in the system's temporary folder for a remote `out`.
+
+    It is locked while its process lives. What dead processes left is deleted by the next one that
+    works in the same place.
+    """
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._folder: Folder | None = None
+        self._renaming = False
+
+    @contextlib.contextmanager
+    def open(self, folder: str) -> Iterator[Path]:
+        """Makes the folder, and deletes it with all that is in it when the block ends.
+
+        Args:
+            folder: where the files are to be; a local path or a URL of fsspec.
+
+        Raises:
+            UserError: no room or no permission, also within the block.
+        """
+        self._folder = Folder(folder)
+        self._folder.make()
+        place = self._folder.root if self._folder.is_local else tempfile.gettempdir()
+        with self._folder.write_errors(), _sentences_about(place, self._folder.url):
+            _remove_leftovers(Path(place))
+            self._path, lock = _make_locked(place)
+            try:
+                yield self._path
+            finally:
+                shutil.rmtree(self._path, ignore_errors=True)
+                self._path = None
+                os.close(lock)
+
+    def abandon(self) -> bool:
+        """Deletes the folder at once, for a process that is about to end.
+
+        Returns:
+            False where files are just being renamed: then the process should go on for that moment.
+        """
+        if self._renaming:
+            return False
+        for _ in range(10):  # threads may write on while it is deleted
+            if self._path is not None and self._path.exists():
+                shutil.rmtree(self._path, ignore_errors=True)
+        return True
+
+    def publish(self, sets: Sequence[tuple[str, str, Sequence[str]]]) -> None:
+        """Gives finished files their final names; on a local disk all of them or none.
+
+        Args:
+            sets: (label file, its vocabulary, other files) by name; an earlier file that the
+                workspace has no successor of is deleted.
+
+        Raises:
+            UserError: a file cannot be renamed or uploaded. Earlier files are as they were; on a remote
+                store those of the sets before are new.
+        """
+        with self._folder.write_errors():
+            if self._folder.is_local:
+                self._renaming = True
+                try:
+                    self._rename(sets)
+                finally:
+                    self._renaming = False
+            else:
+                self._upload(sets)
+
+    def _rename(self, sets: Sequence[tuple[str, str, Sequence[str]]]) -> None:
+        root = Path(self._folder.root)
+        replaced: list[tuple[Path, Path]] = []
+        try:
+            for labels, vocabulary, others in sets:
+                names = (labels, vocabulary, *others)
+                for name in names:
+                    replaced.append((root / name, self._path / f"earlier.{name}"))
+                    _keep(*replaced[-1])
+                # A label file without a vocabulary beside it can be read, and with another one it
+                # cannot. So no moment at which this process may be killed leaves one that cannot.
+                (root / vocabulary).unlink(missing_ok=True)
+                for name in names:
+                    if (self._path / name).exists():
+                        os.replace(self._path / name, root / name)
+                    else:
+                        (root / name).unlink(missing_ok=True)
+            _flush(root)
+        except BaseException:
+            for final, earlier in reversed(replaced):
+                with contextlib.suppress(OSError):
+                    if earlier.exists():
+                        os.replace(earlier, final)
+                    elif not final.is_dir():
+                        final.unlink(missing_ok=True)
+            raise
+
+    def _upload(self, sets: Sequence[tuple[str, str, Sequence[str]]]) -> None:
+        folder = self._folder
+        try:
+            for labels, vocabulary, others in sets:
+                folder.remove(vocabulary)
+                for name in (labels, vocabulary, *others):
+                    if (self._path / name).exists():
+                        folder.fs.put_file(str(self._path / name), folder.path(name))
+                    else:
+                        folder.remove(name)
+        except OSError:
+            raise
+        except Exception as error:  # each store's client raises its own types
+            raise UserError(f"cannot write to {folder.url}: {reason(error)}") from error
+
+
+def split(out: str) -> tuple[str, str]:
+    """The folder and the name of a file; a local path or a URL."""
+    protocol, mark, path = out.rpartition("://")
+    folder, slash, name = path.rpartition("/")
+    if mark:
+        return f"{protocol}{mark}{folder}", name
+    return (folder or slash) or ".", name
+
+
+def join(folder: str, name: str) -> str:
+    """The inverse of `split`."""
+    return name if folder == "." else f"{folder}{'' if folder.endswith('/') else '/'}{name}"
+
+
+def _keep(final: Path, earlier: Path) -> None:
+    """Gives a file a second name, so that it can come back."""
+    if final.is_dir():
+        raise IsADirectoryError(21, f"{final} is a folder")
+    if not final.exists():
+        return
+    try:
+        os.link(final, earlier)
+    except OSError:  # a file system without such links
+        os.rename(final, earlier)
+
+
+def _make_locked(place: str) -> tuple[Path, int]:
+    """A new folder and the descriptor that locks it."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        descriptor = os.open(path, os.O_RDONLY)
+        locked = _lock(descriptor)
+        # Another process may have taken it for a leftover before it was locked.
+        if locked is None or (locked and path.exists()):
+            return path, descriptor
+        os.close(descriptor)
+
+
+def _remove_leftovers(place: Path) -> None:
+    for path in place.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                if _lock(descriptor):
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Whether the lock was free; None where the file system offers none."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _flush(folder: Path) -> None:
+    """Flushes the folder to the disk, so that the renaming survives a crash."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _sentences_about(place: str, folder: str) -> Iterator[None]:
+    """Names the folder that the user knows in errors about the hidden one in it."""
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        at = text.find(f"{place.rstrip('/')}/{PREFIX}")
+        if at < 0:
+            raise
+        end = min(n for n in (text.find(":", at), text.find(" ", at), len(text)) if n >= 0)
+        raise UserError(text[:at] + folder + text[end:]) from error

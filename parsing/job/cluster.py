@@ -15,6 +15,8 @@ from parsing.parser import Resources
 
 LOCAL = "local"
 CONNECT_SECONDS = 5
+_SOCKET_BYTES = 107  # the longest path of a Unix socket, in which Ray's session has a long name
+_SOCKET = "ray/session_2026-01-01_00-00-00_000000_{pid}/sockets/plasma_store"
 # What a user sets once and every node needs to know. All of it stands in the job's metadata and on
 # the dashboard: `parsing.job.secrets` passes on what must not.
 _PASSED_ON = ("TAGALIGN_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "NLTK_DATA")
@@ -32,15 +34,18 @@ def connected(
         modules: the repository's folders that tasks and actors import.
 
     Raises:
-        UserError: nobody answers there, or the cluster refuses this process.
+        UserError: nobody answers there, the cluster refuses this process, or Ray cannot write to the
+            folders that it needs here.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = where(address)
     _check_reachable(address)
+    if address == LOCAL:
+        _check_temporary_folder()
     import ray
 
-    options = {"include_dashboard": False} if address == LOCAL else {}
+    options, log = {"include_dashboard": False} if address == LOCAL else {}, None
     try:
         with output_in_file("ray") as log:
             ray.init(
@@ -53,7 +58,8 @@ def connected(
     except Exception as error:  # Ray raises ConnectionError, RuntimeError, its own, and others
         raise UserError(_why_not(address, error)) from error
     finally:
-        os.unlink(log)
+        if log is not None:
+            os.unlink(log)
     try:
         yield
     finally:
@@ -77,6 +83,17 @@ def _check_reachable(address: str) -> None:
         raise UserError(f"no Ray cluster answers at {address}: {reason}") from error
 
 
+def _check_temporary_folder() -> None:
+    """Ray's own message about a long path doesn't say what to do about it."""
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    socket_path = os.path.join(folder, _SOCKET.format(pid=os.getpid()))
+    if len(os.fsencode(socket_path)) > _SOCKET_BYTES:
+        raise UserError(
+            f"Ray's sockets have no room in {folder}, whose path is too long for them: set RAY_TMPDIR to "
+            "a folder with a short path, such as /tmp"
+        )
+
+
 def _runtime_env(address: str, modules: Sequence[str]) -> dict:
     root = Path(__file__).resolve().parents[2]
     env: dict = {"env_vars": {k: os.environ[k] for k in _PASSED_ON if k in os.environ}}
@@ -91,6 +108,13 @@ def _runtime_env(address: str, modules: Sequence[str]) -> dict:
 
 def _why_not(address: str, error: Exception) -> str:
     text = " ".join(str(error).split())
+    if address == LOCAL and isinstance(error, OSError):
+        place, why = error.filename or "its temporary files", error.strerror or text
+        way = "TMPDIR to a folder that can be written to"
+        if error.filename:
+            home = ".ray" in Path(str(error.filename)).parts
+            way = f"{'HOME' if home else 'RAY_TMPDIR'} to a folder that can be written to"
+        return f"Ray cannot write {place} ({why}): set {way}"
     if "oken" in text or "Failed to connect" in text:  # somebody listens there, but says no
         return (
             f"the Ray cluster at {address} does not let this process in: if it asks for a token, "

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from common.errors import UserError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_PAUSES = (0.5, 2.0, 8.0)  # seconds between attempts to write to a remote file system
 _NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)  # by some mounted stores
 
 
@@ -108,7 +110,22 @@ class Folder:
                 path.write_bytes(data)
         else:
             with self.write_errors():
-                self.fs.pipe_file(self.path(name), bytes(data))
+                self._put(self.path(name), bytes(data))
+
+    def _put(self, path: str, data: bytes) -> None:
+        """Writes to a remote file system and looks whether all of it arrived; tries a few times."""
+        for pause in (*_PAUSES, None):
+            try:
+                self.fs.pipe_file(path, data)
+                self.fs.invalidate_cache()
+                size = self.fs.info(path).get("size")
+                if size is None or size == len(data):
+                    return
+                raise OSError(errno.EIO, f"{size} of {len(data)} bytes arrived")
+            except OSError as error:
+                if pause is None or error.errno in _NO_ROOM or isinstance(error, PermissionError):
+                    raise
+            time.sleep(pause)
 
     @contextlib.contextmanager
     def aside(self, name: str) -> Iterator[Path]:

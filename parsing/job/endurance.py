@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_DEATHS_WITHOUT_PROGRESS = 6  # in a row, beyond one for each actor
 MAX_DEFECTS_WITHOUT_PROGRESS = 24  # exceptions: a shard of 2,000 is halved 11 times
 MAX_RAY_FAULTS_WITHOUT_PROGRESS = 24
 LONGEST_PAUSE = 60.0  # seconds between two attempts
-PLACE_SECONDS = 40  # that an actor may wait for its resources where the cluster has them
+PLACE_SECONDS = 40  # that a run may wait for room where the cluster has none
+BUSY_SECONDS = 300  # the same where it has room: other jobs hold it, or its nodes are slow
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,14 @@ class Endurance:
         """Seconds since an actor last had its resources, or since the start."""
         return time.monotonic() - self._alive
 
-    @property
-    def no_room_for_too_long(self) -> bool:
-        return self.waited_for_room > self.limits.room
+    def no_room_for_too_long(self, has_room: Callable[[], bool]) -> bool:
+        """Whether nothing has run for too long.
+
+        Args:
+            has_room: whether the cluster would have room if nobody else held it; asked only late.
+        """
+        waited = self.waited_for_room
+        return waited > self.limits.room and (waited > BUSY_SECONDS or not has_room())
 
     @property
     def too_many_deaths(self) -> bool:

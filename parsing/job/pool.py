@@ -347,7 +347,7 @@ class Pool:
     def _watch(self) -> None:
         now = time.monotonic()
         self._endurance.living(sum(member.placed is not None for member in self._members))
-        if self._endurance.no_room_for_too_long:
+        if self._endurance.no_room_for_too_long(lambda: cluster.room(self.resources) > 0):
             raise UserError(self._no_room())
         for member in list(self._members):
             member.ask(now)

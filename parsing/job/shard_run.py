@@ -13,6 +13,7 @@ from common.errors import UserError
 from parsing.job import cluster
 from parsing.job.caption_pass import CaptionPass
 from parsing.job.endurance import Limits
+from parsing.job.metrics import Metrics
 from parsing.job.piece import Piece
 from parsing.job.pool import Pool
 from parsing.job.progress import Progress
@@ -55,7 +56,7 @@ class ShardRun:
     ):
         self._settings, self._config, self._folder = settings, config, folder
         self._elastic, self._silence = elastic, silence
-        self._starts = Starts(folder, began)
+        self._began, self._starts = began, Starts(folder, began)
         self._partial: dict[int, list[tuple[pa.Table, dict[str, Any]]]] = {}
         self._rows: dict[int, int] = {}  # of the shards in work
         self._again: set[int] = set()  # committed shards whose failed rows are parsed again
@@ -89,6 +90,8 @@ class ShardRun:
             per_actor=resources.gpus or resources.cpus,
             spoken=self._silence.broken,
         )
+        failed = sum(map(self._failures, self._committed.values()))
+        self._metrics = Metrics(self._folder.folder, self._began, done, failed)
         try:
             pool = Pool(
                 self._config,
@@ -115,6 +118,7 @@ class ShardRun:
                 self._starts.note(pool)
                 pool.close()
             self._progress.close()
+            self._metrics.close()
         self._note_end(captions.counts)
 
     def _is_complete(self) -> bool:
@@ -134,7 +138,9 @@ class ShardRun:
             self._silence.doing(pool.state())
             if captions.counts is None:
                 self._progress.read(captions.images)
-            self._progress.update(*pool.tally(), pool.ready, pool.actor_seconds(), pool.state())
+            tally, held = pool.tally(), pool.actor_seconds()
+            self._metrics.update(*tally, pool.queued, pool.ready, held)
+            self._progress.update(*tally, pool.ready, held, pool.state())
         captions.check()
         if not limited:
             self._note_pass(captions.counts, pool)
@@ -143,6 +149,7 @@ class ShardRun:
         """The input has been read: what is left is known."""
         self._folder.update_manifest(shards=counts.shards, images=counts.images)
         self._progress.expect(counts.captions)
+        self._metrics.expect(counts.captions)
         left = counts.shards - sum(shard < counts.shards for shard in self._committed)
         again = sum(map(bool, map(self._failures, self._committed.values())))
         pool.limit(max(1, left + again * self._settings.retry_failed))
@@ -197,8 +204,13 @@ class ShardRun:
         self._progress.committed(merged["statuses"])
         if piece.shard in self._again:
             table, merged = self._mended(piece.shard, table, merged)
+            before = self._committed[piece.shard]
+        else:
+            before = {"rows": 0, "statuses": {}}
         self._silence.doing(f"writing shard {piece.shard} to {self._folder.url}")
         self._folder.commit(piece.shard, table, merged)
+        failures = self._failures(merged) - self._failures(before)
+        self._metrics.committed(merged["rows"] - before["rows"], failures)
         del self._rows[piece.shard]
         self._starts.committed()
 

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.errors import UserError
+from common.errors import UserError, reason
 from common.flags import setting
 from common.storage import Folder
 from parsing.source.keys import rows_with_clear_keys
@@ -178,8 +178,23 @@ def part_name(number: int, ending: str = "parquet") -> str:
 
 
 def read_shard(captions: Folder, number: int) -> pa.Table:
-    """One caption shard, schema `CAPTIONS`."""
-    return captions.read_table(part_name(number))
+    """One caption shard, schema `CAPTIONS`. A damaged file goes, so that the next pass writes it.
+
+    Raises:
+        UserError: it cannot be read, or is damaged.
+    """
+    name = part_name(number)
+    try:
+        data = captions.read(name)
+    except OSError as error:
+        raise UserError(f"cannot read {captions.url}/{name}: {reason(error)}") from error
+    try:
+        return pq.read_table(pa.BufferReader(data))
+    except (OSError, pa.ArrowException) as error:  # Arrow raises both for bytes that are no Parquet
+        captions.remove(name)
+        raise UserError(
+            f"{captions.url}/{name} was damaged ({reason(error)}): the same command writes it again"
+        ) from error
 
 
 def rows_in(folder: Folder, name: str) -> int | None:

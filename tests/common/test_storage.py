@@ -11,6 +11,7 @@ import threading
 import pyarrow as pa
 import pytest
 
+from common import storage
 from common.errors import UserError
 from common.storage import Folder, inside_ray_copy
 
@@ -245,3 +246,24 @@ def test_rays_copy_of_the_working_directory_is_recognised(tmp_path, monkeypatch)
     assert inside_ray_copy("data/tags")
     assert not inside_ray_copy(str(tmp_path / "tags"))
     assert not inside_ray_copy("s3://bucket/runtime_resources/tags")
+
+
+@pytest.mark.parametrize("trouble", ["fails", "cuts"])
+def test_a_remote_write_that_fails_or_is_cut_off_is_made_again(memory, monkeypatch, trouble):
+    monkeypatch.setattr(storage, "_PAUSES", (0.0, 0.0))
+    folder, put, left = Folder("memory://bucket/run"), memory.pipe_file, [1, 1]
+
+    def unreliable(path, data, **options):
+        if left:
+            left.pop()
+            if trouble == "fails":
+                raise OSError(errno.EIO, "the network sneezed")
+            data = data[:-3]
+        put(path, data, **options)
+
+    monkeypatch.setattr(folder.fs, "pipe_file", unreliable)
+    folder.write("a", b"all of it")
+    assert folder.read("a") == b"all of it"
+    left += [1, 1, 1]
+    with pytest.raises(UserError, match=r"cannot write to memory://bucket/run: "):
+        folder.write("b", b"all of it")

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from parsing.job import endurance as module
-from parsing.job.endurance import LONGEST_PAUSE, MAX_DEATHS_WITHOUT_PROGRESS, Endurance, Limits
+from parsing.job.endurance import (
+    BUSY_SECONDS,
+    LONGEST_PAUSE,
+    MAX_DEATHS_WITHOUT_PROGRESS,
+    Endurance,
+    Limits,
+)
 
 
 @pytest.fixture
@@ -19,18 +25,25 @@ def clock(monkeypatch):
 
 def test_patience_counts_from_the_last_sign_of_life_and_not_from_the_start(clock):
     endurance = Endurance(Limits(room=60))
+
+    def too_long(has_room: bool = False) -> bool:
+        return endurance.no_room_for_too_long(lambda: has_room)
+
     endurance.living(0)
     clock.now += 50
-    assert not endurance.no_room_for_too_long
+    assert not too_long()
     endurance.living(1)
     clock.now += 7 * 86_400
     endurance.living(1)
     clock.now += 50
     endurance.living(0)
-    assert not endurance.no_room_for_too_long, "the only node went less than a minute ago"
+    assert not too_long(), "the only node went less than a minute ago"
     clock.now += 11
     endurance.living(0)
-    assert endurance.no_room_for_too_long
+    assert too_long()
+    assert not too_long(has_room=True), "others hold it, or the node is slow"
+    clock.now += BUSY_SECONDS
+    assert too_long(has_room=True)
 
 
 def test_a_mass_preemption_does_not_shrink_what_is_tolerated():

@@ -307,6 +307,54 @@ def test_parts_that_are_missing_or_cut_off_are_written_again(
     assert "missing or damaged: they are written again" in notes[0]
 
 
+def test_a_shard_that_is_damaged_within_is_told_and_written_again(tsv, tmp_path):
+    folder, source = Folder(tmp_path / "run"), Source((str(tsv),))
+    counts = write_caption_shards(folder, source, Selection(shard_size=10))
+    before = contents(tmp_path / "run")
+    path = tmp_path / "run" / "captions" / "part-000001.parquet"
+    data = bytearray(path.read_bytes())
+    data[4:60] = bytes(56)  # the footer is whole and states as many rows as before
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"part-000001.parquet was damaged .* writes it again"):
+        read_shard(folder.sub("captions"), 1)
+    assert write_caption_shards(folder, source, Selection(shard_size=10)) == counts
+    assert contents(tmp_path / "run") == before
+
+
+def test_shards_are_announced_as_they_are_written(tsv, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BATCH_ROWS", 8)
+    folder, source = Folder(tmp_path / "run"), Source((str(tsv),))
+    events: list = []
+    write_caption_shards(
+        folder,
+        source,
+        Selection(shard_size=5),
+        watch=lambda images: events.append("read on"),
+        wrote=lambda shard: events.append(len(read_shard(folder.sub("captions"), shard))),
+    )
+    assert [each for each in events if each != "read on"] == [5, 5, 5, 5, 4]
+    assert events.index(5) < events.index("read on")
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_an_interrupted_pass_whose_shards_were_parsed_goes_on_with_the_same_captions_only(
+    tsv, tmp_path, keep
+):
+    def stop(shard: int) -> None:
+        raise KeyboardInterrupt
+
+    folder, source = Folder(tmp_path / "run"), Source((str(tsv),))
+    with pytest.raises(KeyboardInterrupt):
+        write_caption_shards(folder, source, Selection(shard_size=5), wrote=stop)
+    if not keep:
+        assert write_caption_shards(folder, source, Selection(shard_size=7)).shards == 4
+        return
+    with pytest.raises(UserError, match=r"begun with other captions \(--shard-size differs\)"):
+        write_caption_shards(folder, source, Selection(shard_size=7), keep=True)
+    assert write_caption_shards(folder, source, Selection(shard_size=5), keep=True).shards == 5
+    assert folder.sub("captions").names(".json") == [DONE]
+
+
 def test_notes_are_told_once_for_many_files(tmp_path):
     for n in range(3):
         (tmp_path / f"{n}.tsv").write_text(f"url\tcaption\nhttps://a/{n}\ta dog\n")

@@ -1,7 +1,9 @@
 """Captions of scenes as web pages have them, and their gold tags.
 
 Captions leave things and attributes out, mention what no picture shows, and name makers and shops after
-things of this world (`Red Key Studio`). Gold tags are what a caption says of its scene.
+things of this world (`Red Key Studio`). Gold tags are what a caption says of its scene. With
+`Manner.absent` captions also name things of this world that their scene does not show (`free hat with
+every order`); those are no gold tags.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from workflows.shapes.world import NAMES, Placed, Scene
+from workflows.shapes.world import COLOURS, NAMES, Placed, Scene
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "house": ("cottage",), "boat": ("sailboat",), "cup": ("mug",), "car": ("automobile",),
@@ -57,12 +59,16 @@ class Caption:
         objects: what it says is there: things, and the ground where it is named.
         attributes: (attribute, object) pairs.
         mentioned: the places in `scene.placed` of the things that it names.
+        absent_objects: things that it names and the scene does not show.
+        absent_attributes: (attribute, object) pairs of those.
     """
 
     text: str
     objects: tuple[str, ...]
     attributes: tuple[tuple[str, str], ...]
     mentioned: tuple[int, ...]
+    absent_objects: tuple[str, ...] = ()
+    absent_attributes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class Manner:
         predicate: that an attribute follows a verb (`the ball is red`).
         synonym: that a thing is called by its other name, where it has one.
         capital: that the caption begins with a capital letter.
+        absent: that the caption also names one to three things which the scene does not show.
     """
 
     colour: float = 0.5
@@ -88,6 +95,7 @@ class Manner:
     predicate: float = 0.12
     synonym: float = 0.12
     capital: float = 0.3
+    absent: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -102,16 +110,21 @@ class _Mention:
     def bare(self) -> str:
         if self.count == 1:
             return " ".join((*self.adjectives, self.name))
+        return f"{COUNTS[self.count]} {self.plural}"
+
+    @property
+    def plural(self) -> str:
         plural = PLURALS.get(self.name, self.name + ("es" if self.name.endswith("sh") else "s"))
-        return " ".join((COUNTS[self.count], *self.adjectives, plural))
+        return " ".join((*self.adjectives, plural))
 
 
 @lru_cache
 def templates(kind: str) -> tuple[str, ...]:
-    """Sentences of `plain_captions.txt` or `web_captions.txt`, one a line.
+    """Sentences of `plain_captions.txt`, `web_captions.txt` or `absent_captions.txt`, one a line.
 
     {a} stands for the things with their articles, {b} for the things without, {p} for the place or
-    nothing, {brand} for a maker.
+    nothing, {brand} for a maker. In the third, {c} stands for the caption so far, and {x}, {ax} and {xs}
+    for absent things: without articles, with them, and in the plural.
     """
     path = Path(__file__).with_name(f"{kind}_captions.txt")
     return tuple(path.read_text("utf-8").splitlines())
@@ -137,6 +150,15 @@ def write_caption(scene: Scene, rng: random.Random, manner: Manner = Manner()) -
             p=place[0] if place else "",
             brand=_brand(rng) if "{brand}" in template else "",
         )
+    absent: list[_Mention] = []
+    if manner.absent and rng.random() < manner.absent:
+        absent = _absent(scene, rng, manner)
+        text = rng.choice(templates("absent")).format(
+            c=text,
+            x=_join([m.bare for m in absent], rng),
+            ax=_join([_article(m, rng) for m in absent], rng),
+            xs=_join([m.plural for m in absent], rng),
+        )
     text = " ".join(text.split())
     if rng.random() < manner.capital:
         text = text[0].upper() + text[1:]
@@ -150,7 +172,12 @@ def write_caption(scene: Scene, rng: random.Random, manner: Manner = Manner()) -
         objects.append(place[1])
         pairs += [(place[2], place[1])] if place[2] else []
     return Caption(
-        text, tuple(dict.fromkeys(objects)), tuple(dict.fromkeys(pairs)), tuple(sorted(indices))
+        text,
+        tuple(dict.fromkeys(objects)),
+        tuple(dict.fromkeys(pairs)),
+        tuple(sorted(indices)),
+        tuple(m.name for m in absent),
+        tuple((adjective, m.name) for m in absent for adjective in m.adjectives),
     )
 
 
@@ -176,6 +203,22 @@ def _mentions(placed: Sequence[Placed], rng: random.Random, manner: Manner) -> l
             adjectives.append(rng.choice(TEXTURE_WORDS[one.texture]))
         if rng.random() < manner.colour:
             adjectives.append(one.colour)
+        mentions.append(_Mention(name, tuple(adjectives)))
+    return mentions
+
+
+def _absent(scene: Scene, rng: random.Random, manner: Manner) -> list[_Mention]:
+    """One to three different things that the scene does not show."""
+    shown = {one.thing for one in scene.placed}
+    mentions = []
+    for name in rng.sample([name for name in NAMES if name not in shown], rng.randint(1, 3)):
+        adjectives = []
+        if rng.random() < manner.texture / 2:
+            adjectives.append(rng.choice(rng.choice(tuple(TEXTURE_WORDS.values()))))
+        if rng.random() < manner.colour:
+            adjectives.append(rng.choice(tuple(COLOURS)))
+        if name in SYNONYMS and rng.random() < manner.synonym:
+            name = rng.choice(SYNONYMS[name])
         mentions.append(_Mention(name, tuple(adjectives)))
     return mentions
 

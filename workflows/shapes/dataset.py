@@ -1,7 +1,8 @@
 """Writes the small world to disk: captioned pictures, their gold tags, and two benchmarks.
 
 OUT/train/00000.tar ...            webdataset shards: KEY.png, KEY.txt
-OUT/gold.jsonl                     of each training caption: key, caption, objects, attributes
+OUT/gold.jsonl                     of each training caption: key, caption, objects, attributes; and
+                                   absent_objects, absent_attributes where it names what is not there
 OUT/held_out.jsonl                 the same of the held-out scenes, and the things in each
 OUT/segmentation/benchmark.yaml    what the classes are called; images/KEY.png, masks/KEY.png
 OUT/referring/                     expressions, in the layout of REFER as split `refcoco_val`
@@ -31,7 +32,7 @@ from pycocotools import mask as coco_mask
 from common.errors import UserError
 from common.flags import setting
 from workflows.command import at_least
-from workflows.shapes.captions import SIZE_WORDS, TEXTURE_WORDS, Caption, write_caption
+from workflows.shapes.captions import SIZE_WORDS, TEXTURE_WORDS, Caption, Manner, write_caption
 from workflows.shapes.drawing import SIDE, Painter
 from workflows.shapes.world import NAMES, Choice, Placed, Scene, draw_scene
 
@@ -56,17 +57,22 @@ class Settings:
     held_out: int = setting(300, "scenes of each of the two benchmarks", metavar="N")
     seed: int = setting(0, "from which everything follows", metavar="N")
     side: int = setting(SIDE, "pixels of the square pictures", metavar="N")
+    absent: float = setting(
+        0.0, "share of training captions that also name what the scene does not show", metavar="X"
+    )
 
     def __post_init__(self) -> None:
         if not self.out:
             raise UserError("--out names the folder to write, and is empty")
         at_least(self, train=1, held_out=1, seed=0, side=32)
+        if not 0 <= self.absent <= 1:
+            raise UserError(f"--absent is a share from 0 to 1, not {self.absent}")
 
     def to_json(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "out"} | {
-            "version": VERSION,
-            "things": list(NAMES),
-        }
+        values = asdict(self) | {"version": VERSION, "things": list(NAMES)}
+        if not self.absent:  # as in worlds that were written before there was a choice
+            del values["absent"]
+        return {key: value for key, value in values.items() if key != "out"}
 
 
 @dataclass(frozen=True)
@@ -89,15 +95,23 @@ class Sample:
             "caption": self.caption.text,
             "objects": list(self.caption.objects),
             "attributes": [list(pair) for pair in self.caption.attributes],
+        } | self._absent()
+
+    def _absent(self) -> dict[str, Any]:
+        if not self.caption.absent_objects:
+            return {}
+        return {
+            "absent_objects": list(self.caption.absent_objects),
+            "absent_attributes": [list(pair) for pair in self.caption.absent_attributes],
         }
 
 
-def samples(kind: str, count: int, seed: int) -> Iterator[Sample]:
-    """Captioned scenes; each depends only on the seed, the kind and its number."""
+def samples(kind: str, count: int, seed: int, manner: Manner = Manner()) -> Iterator[Sample]:
+    """Captioned scenes; each depends only on the seed, the kind, its number and the manner."""
     for number in range(count):
         rng = random.Random(f"{seed} {kind} {number}")
         scene = draw_scene(rng)
-        yield Sample(f"{number:08d}", scene, write_caption(scene, rng))
+        yield Sample(f"{number:08d}", scene, write_caption(scene, rng, manner))
 
 
 def write_world(settings: Settings) -> bool:
@@ -152,7 +166,8 @@ def written_whole(out: Path) -> Iterator[Path]:
 
 def _write_all(root: Path, settings: Settings) -> None:
     painter = Painter(settings.side)
-    train = list(samples("train", settings.train, settings.seed))
+    manner = Manner(absent=settings.absent)
+    train = list(samples("train", settings.train, settings.seed, manner))
     held_out = list(samples("held-out", settings.held_out, settings.seed))
     for start in range(0, len(train), PER_SHARD):
         path = root / "train" / f"{start // PER_SHARD:05d}.tar"

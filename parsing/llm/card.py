@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from common.errors import UserError
 
 GIB = 1 << 30
-_LARGE = 70 * GIB  # from this memory on a card takes twice the tokens in one step
+_LARGE = 70 * GIB
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,13 @@ class Card:
     Attributes:
         dtype: that weights and activations have, by vLLM's names: bfloat16, which most models are
             published in, or float16 on cards before Ampere (T4, V100), which cannot compute in it.
-        memory: bytes; 0 for a CPU, whose engine computes in its node's own.
+        most_tokens: that it computes well in one step; 0 for a CPU. As vLLM's own defaults for
+            `vllm.LLM`: A100 get slower with more, whatever their memory.
         batch_invariant: whether vLLM has kernels for it whose results don't depend on the batch.
     """
 
     dtype: str = "bfloat16"
-    memory: int = 0
+    most_tokens: int = 0
     batch_invariant: bool = False
 
     @classmethod
@@ -51,7 +52,11 @@ class Card:
         # vLLM's kernels for it are written for Ampere and later, and for AMD's and Intel's cards.
         invariant = current_platform.is_rocm() or current_platform.is_xpu()
         invariant = invariant or current_platform.has_device_capability(80)
-        return cls(usable[0], current_platform.get_device_total_memory(), invariant)
+        large = current_platform.get_device_total_memory() >= _LARGE
+        large = large and not (
+            current_platform.is_cuda() and not current_platform.has_device_capability(90)
+        )
+        return cls(usable[0], 16_384 if large else 8192, invariant)
 
     def tokens_at_once(self, batch: int) -> int:
         """Tokens of one step of the engine (`max_num_batched_tokens`), for so many sequences.
@@ -60,7 +65,6 @@ class Card:
         are read: some 30 tokens each. A GPU that may only take 2,048 reads the captions of a full
         batch in several steps.
         """
-        if not self.memory:
+        if not self.most_tokens:
             return max(4096, batch)
-        most = 16_384 if self.memory >= _LARGE else 8192
-        return max(min(32 * batch, most), 2048, batch)
+        return max(min(32 * batch, self.most_tokens), 2048, batch)

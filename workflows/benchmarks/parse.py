@@ -3,7 +3,7 @@
     python workflows/benchmarks/parse.py --captions cc3m_val.tsv --limit 600 --repeats 3
     python workflows/benchmarks/parse.py --captions cc3m_val.tsv --model smollm2 --against ""
 
-The first three rows answer the same prompts with the same sampling parameters on engines of the same
+The first four rows answer the same prompts with the same sampling parameters on engines of the same
 settings, each in a process of its own. Loading an engine counts for none of them:
 
 - bare: one call of `vllm.LLM.generate` with every prompt, after one prompt sent ahead;
@@ -11,7 +11,9 @@ settings, each in a process of its own. Loading an engine counts for none of the
   last answer, by its own clock; what lies before and behind that stage does not count;
 - pipeline: `parsing/run.py`, from the moment the parser is ready to the last shard's commit.
 
-The fourth row is the pipeline again, on the same captions, with the model of --against held to the
+- endpoint: the same with `--endpoint`, asking vLLM's own server on the same model and settings.
+
+The fifth row is the pipeline again, on the same captions, with the model of --against held to the
 caption's words.
 """
 
@@ -39,16 +41,17 @@ from common.errors import UserError
 from common.flags import setting
 from parsing.llm import student
 from parsing.llm.card import Card
-from parsing.llm.models import find_model
+from parsing.llm.models import PROMPT, find_model
 from parsing.llm.parser import CONSTRAINTS, LLMConfig, Requests
 from parsing.source.captions import unique_captions
 from parsing.source.readers import Source
 from parsing.tags import FAILED, OK, Parsed
 from workflows.benchmarks.measuring import table
+from workflows.benchmarks.served import serving
 from workflows.command import at_least, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
-BARE, RAY = "bare", "ray.data.llm"
+BARE, RAY, ENDPOINT = "bare", "ray.data.llm", "endpoint"
 
 
 @dataclass(frozen=True)
@@ -159,18 +162,31 @@ def sampling_of(params: Any) -> dict[str, Any]:
     return plain | {"structured_outputs": {"regex": params.structured_outputs.regex}}
 
 
-def pipeline(captions: list[str], model: str, constraint: str | None) -> dict[str, Any]:
+def endpoint(captions: list[str], settings: Settings) -> dict[str, Any]:
+    """What a run that asks vLLM's server says of itself, as `pipeline`."""
+    config = settings.config()
+    prompt = config.model.file(PROMPT) or "default"
+    with serving(config, settings.model) as url:
+        flags = ["--endpoint", url, "--endpoint-model", settings.model, "--prompt", str(prompt)]
+        return pipeline(captions, None, "words" if config.constrained else "none", flags)
+
+
+def pipeline(
+    captions: list[str], model: str | None, constraint: str | None, flags: Sequence[str] = ()
+) -> dict[str, Any]:
     """What a run of `parsing/run.py` says of itself, with `rate` (captions/s) and `unread` (a share)."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source, tags = folder / "captions.jsonl", folder / "tags"
         source.write_text("".join(json.dumps({"caption": c}) + "\n" for c in captions))
         command = [sys.executable, "parsing/run.py", "--captions", str(source)]
-        command += ["--output", str(tags), "--model", model]
+        command += ["--output", str(tags), *flags]
+        command += ["--model", model] if model else []
         command += ["--constraint", constraint] if constraint else []
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise UserError(f"parsing with {model} failed: {done.stderr.strip()[-2000:]}")
+            asked = model or "an endpoint"
+            raise UserError(f"parsing with {asked} failed: {done.stderr.strip()[-2000:]}")
         manifest = json.loads((tags / "manifest.json").read_text())
         # An answer that was cut off, or none at all.
         status, error = pl.col("status"), pl.col("error")
@@ -211,6 +227,8 @@ def compare(settings: Settings) -> str:
         last = pipeline(captions, settings.model, settings.constraint)
         rates.setdefault(ours, []).append(last["rate"])
         starts.append(last["sessions"][-1]["seconds_to_parsers"])
+        asked = endpoint(captions, settings)
+        rates.setdefault(ENDPOINT, []).append(asked["rate"])
         if settings.against:
             last_other = pipeline(captions, settings.against, "words")
             rates.setdefault(other, []).append(last_other["rate"])
@@ -220,7 +238,9 @@ def compare(settings: Settings) -> str:
     lines = [
         f"{len(captions)} captions, medians of {settings.repeats}, engines of the same settings",
         table(rows),
+        f"an endpoint takes {medians[ENDPOINT] / medians[ours]:.0%} of the pipeline's captions/s",
         _about(ours, last),
+        _about(ENDPOINT, asked),
         *([_about(other, last_other)] if last_other else []),
         f"from the command to a ready parser, engine load included: {median(starts):.0f} s",
     ]

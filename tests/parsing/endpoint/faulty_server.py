@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
@@ -38,7 +37,13 @@ class FaultyServer(ThreadingHTTPServer):
         self.met: Counter[str] = Counter()
         self.now = self.most = 0  # requests in work, and the largest number of them
         self.lock = threading.Lock()
+        self.closing = threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.closing.set()
+        self.shutdown()
+        self.server_close()
 
     @property
     def url(self) -> str:
@@ -91,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
         good = _good("; ".join(dict.fromkeys(re.findall(r"[a-z]{4,}", caption))), chat)
         fault = self.server.fault(caption)
         if fault in ("hang", "sleeper"):
-            time.sleep(3)
+            self.server.closing.wait(60)
             self.close_connection = True
         elif fault == "limit":
             self._send(429, {"error": {"message": "too fast"}}, {"Retry-After": "0.05"})

@@ -30,15 +30,13 @@ def impatient(monkeypatch):
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
     monkeypatch.setattr(client, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(parser, "START_SECONDS", 0.5)
 
 
 @pytest.fixture
 def server() -> Iterator[FaultyServer]:
     server = FaultyServer()
     yield server
-    server.shutdown()
-    server.server_close()
+    server.close()
 
 
 @pytest.fixture
@@ -48,7 +46,7 @@ def build(server):
     def make(**options):
         prompt = options.pop("prompt", "student")
         more = {name: options.pop(name) for name in ("constraint",) if name in options}
-        where = Server(server.url, "small", **{"batch": 16, "timeout": 1.0, "patience": 5.0} | options)
+        where = Server(server.url, "small", **{"batch": 16} | options)
         built.append(EndpointConfig(where, prompt, **more).pinned().build())
         return built[-1]
 
@@ -100,7 +98,8 @@ def test_the_constraint_goes_to_servers_that_know_it(server, build):
 @pytest.mark.parametrize("fault", ["limit", "crash", "half", "cut", "hang"])
 def test_what_goes_wrong_once_is_asked_again_and_costs_no_row(server, build, fault):
     captions = [*GOOD, f"a {fault} house"]
-    assert {r.status for r in build().parse(captions)} == {OK}
+    asking = build(timeout=2.0 if fault == "hang" else 60.0)
+    assert {r.status for r in asking.parse(captions)} == {OK}
     assert server.met[f"{fault} a {fault} house"] == 2
 
 
@@ -141,7 +140,7 @@ def busy(asking) -> threading.Event:
     ],
 )
 def test_a_caption_that_fails_for_ever_fails_alone_while_others_are_answered(build, fault, error):
-    asking = build(timeout=0.2)
+    asking = build(timeout=0.5 if fault == "sleeper" else 60.0)
     stop = busy(asking)
     try:
         result = asking.parse([f"a {fault} house"])[0]
@@ -152,7 +151,7 @@ def test_a_caption_that_fails_for_ever_fails_alone_while_others_are_answered(bui
 
 
 def test_a_limit_on_the_rate_gives_no_caption_up_while_others_are_answered(server, build):
-    asking = build(patience=60)
+    asking = build()
     server.weather = {"limit": 0.9}
     assert {r.status for r in asking.parse(GOOD)} == {OK}
     assert server.met["limit"] > 30
@@ -212,14 +211,15 @@ def test_a_wrong_start_is_told_before_a_row_is_lost(server, build):
         build()
 
 
-def test_a_port_with_nobody_there_is_told_in_seconds():
+def test_a_port_with_nobody_there_is_told_in_seconds(monkeypatch):
+    monkeypatch.setattr(parser, "START_SECONDS", 0.5)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     began = time.monotonic()
     with pytest.raises(UserError, match=r"it cannot be reached \(.+\)$"):
         EndpointConfig(Server(url, "m"), "student").build()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 def test_the_prompt_travels_and_the_key_is_shown_nowhere(tmp_path):

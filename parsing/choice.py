@@ -73,6 +73,9 @@ class ParserChoice:
         None, "tag2text: the tags it may give, one a line", metavar="FILE"
     )
     fake_seconds: float = setting(0.0, "fake: time per caption, seconds", metavar="S")
+    fake_poison: str | None = setting(
+        None, "fake: a caption that holds this word kills its parser", metavar="WORD"
+    )
     cpus_per_actor: float | None = setting(
         None,
         "cores of one engine; default all of a node, one where a GPU computes",
@@ -103,7 +106,7 @@ class ParserChoice:
                 raise UserError("--parser tag2text needs --tag-list FILE: one tag a line")
             return Tag2TextConfig(tag_list=self.tag_list)
         if self.parser == "fake":
-            return FakeConfig(seconds=self.fake_seconds)
+            return FakeConfig(seconds=self.fake_seconds, poison=self.fake_poison)
         if self.endpoint is not None:
             return self._endpoint()
         if self.endpoint_model is not None:

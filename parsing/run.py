@@ -27,7 +27,7 @@ from parsing.source.captions import Selection
 from parsing.source.readers import Source
 
 _RUN = ("output", "retry_failed")
-_PARSERS = ("parser", "tag_list", "fake_seconds")
+_PARSERS = ("parser", "tag_list", "fake_seconds", "fake_poison")
 _CLUSTER = ("address", "actors", "wait_for_room", "start_limit", "answer_limit")
 # Topic of `--help TOPIC`: what it is about, and the settings that it explains.
 TOPICS = {

@@ -150,7 +150,7 @@ def _write_labels(
     ids = ids_by_tag(largest, synonyms)
     files = [work / name for name in settings.names()]
     spill = work / "spill"
-    spill.mkdir()
+    Folder(spill).make()
     keys = Keys(spill)
     with contextlib.ExitStack() as stack:
         writers = [

@@ -17,6 +17,7 @@ from common.storage import Folder
 _RECORD = np.dtype([("key", np.uint64), ("caption", np.uint64)])
 _IS_URL = np.uint64(1)  # the lowest bit of a caption's hash is that of its key instead
 _AT_ONCE = 4_000_000  # records of a part
+_BLOCK = 500_000  # records that are read at once
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,6 @@ class Keys:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "keys.bin"
         self._folder = Folder(folder)
-        self._path.touch()
         self._images = 0
         self._starts: list[int] = []
         self._names: list[str] = []
@@ -78,34 +78,29 @@ class Keys:
         """The keys that stand for several captions; None where there are none."""
         if not self._images:
             return None
-        records = np.memmap(self._path, dtype=_RECORD, mode="r")
         parts = -(-self._images // _AT_ONCE)
-        found = [self._of_part(records, part, parts) for part in range(parts)]
+        found = [self._of_part(part, parts) for part in range(parts)]
         count = sum(len(table) for table in found)
         if not count:
             return None
         table = pl.concat(found).sort("first")
-        across = table.filter((pl.col("folders") > 1) & ~pl.col("is_url"))
+        across = table.filter(pl.col("across") & ~pl.col("is_url"))
         pair = across.row(0, named=True) if len(across) else None
         return Repeated(count, table["first"][0], pair and (pair["first"], pair["other"]))
 
-    def _of_part(self, records: np.ndarray, part: int, parts: int) -> pl.DataFrame:
+    def _of_part(self, part: int, parts: int) -> pl.DataFrame:
         """Repeated keys among those whose hash leaves `part` when divided by `parts`."""
-        keys = np.asarray(records["key"])
-        positions = (
-            np.flatnonzero(keys % np.uint64(parts) == part) if parts > 1 else np.arange(len(keys))
-        )
-        ordered = np.sort(keys[positions])
+        records, positions = self._read(part, parts)
+        ordered = np.sort(records["key"])
         twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-        positions = positions[np.isin(keys[positions], twice)]
-        captions = records["caption"][positions]
-        folders = np.searchsorted(self._starts, positions, side="right")
+        repeated = np.isin(records["key"], twice)
+        records, positions = records[repeated], positions[repeated]
         rows = pl.DataFrame(
             {
-                "key": keys[positions],
-                "caption": captions,
-                "is_url": (captions & _IS_URL).astype(bool),
-                "folder": folders,
+                "key": records["key"],
+                "caption": records["caption"],
+                "is_url": (records["caption"] & _IS_URL).astype(bool),
+                "folder": np.searchsorted(self._starts, positions, side="right"),
                 "position": positions,
             }
         )
@@ -115,9 +110,20 @@ class Keys:
         )
         groups = rows.group_by("key", maintain_order=True).agg(
             captions=pl.col("caption").n_unique(),
-            folders=pl.lit(1, pl.UInt32) + (other.len() > 0),
+            across=other.len() > 0,
             is_url=pl.col("is_url").first(),
             first=pl.col("position").first(),
             other=other.first(),
         )
         return groups.filter(pl.col("captions") > 1)
+
+    def _read(self, part: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
+        """The records of a part and their positions."""
+        records, positions = [], []
+        with open(self._path, "rb") as file:
+            for start in range(0, self._images, _BLOCK):
+                block = np.fromfile(file, dtype=_RECORD, count=_BLOCK)
+                own = np.flatnonzero(block["key"] % np.uint64(parts) == part)
+                records.append(block[own])
+                positions.append(start + own)
+        return np.concatenate(records), np.concatenate(positions)

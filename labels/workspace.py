@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ PREFIX = ".build_vocab-"
 
 
 class Workspace:
-    """A hidden folder beside the files to be, or in the system's temporary folder for a remote `out`.
+    """A hidden folder beside the files to be, or in the system's temporary folder for remote files.
 
     It is locked while its process lives. What dead processes left is deleted by the next one that
     works in the same place.
@@ -41,9 +42,10 @@ class Workspace:
         self._folder = Folder(folder)
         self._folder.make()
         place = self._folder.root if self._folder.is_local else tempfile.gettempdir()
-        with self._folder.write_errors(), _sentences_about(place, self._folder.url):
+        with self._folder.write_errors():
             _remove_leftovers(Path(place))
             self._path, lock = _make_locked(place)
+        with _sentences_about(place, self._folder.url):
             try:
                 yield self._path
             finally:
@@ -205,8 +207,8 @@ def _sentences_about(place: str, folder: str) -> Iterator[None]:
         yield
     except UserError as error:
         text = str(error)
-        at = text.find(f"{place.rstrip('/')}/{PREFIX}")
-        if at < 0:
+        hidden = re.escape(f"{place.rstrip('/')}/{PREFIX}")
+        told = re.sub(rf"{hidden}[^\s:]*", lambda _: folder, text)
+        if told == text:
             raise
-        end = min(n for n in (text.find(":", at), text.find(" ", at), len(text)) if n >= 0)
-        raise UserError(text[:at] + folder + text[end:]) from error
+        raise UserError(told) from error

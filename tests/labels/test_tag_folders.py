@@ -19,6 +19,16 @@ def test_a_run_s_uncommitted_shards_are_missing(tmp_path, write_run, captions):
     assert (tags.missing, tags.rows, len(tags.index)) == (1, 3, 1)
 
 
+def test_a_committed_shard_whose_file_is_gone_is_missing(tmp_path, write_run, captions):
+    folder = write_run(tmp_path / "tags", captions, [("a", 0), ("b", 1)], shards=2)
+    (folder / "part-000001.parquet").unlink()
+    with pytest.raises(UserError, match=r"unfinished: 1 of its 2 shards are missing"):
+        open_tag_folders([str(folder)])
+    (folder / "part-000000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"cannot read .*part-000000\.parquet"):
+        open_tag_folders([str(folder)], partial=True)
+
+
 def test_a_run_whose_first_pass_is_not_over_is_unfinished(tmp_path, write_run, captions):
     folder = write_run(tmp_path / "tags", captions, [("a", 0)])
     (folder / "captions" / "done.json").unlink()

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from common.errors import UserError
+from common.flags import given
+from parsing.run import parse_flags
 from parsing.source.readers import Row, Source
 from tests.parsing.source.packing import PACKERS
 
@@ -393,6 +395,13 @@ def test_files_are_read_in_the_order_given_and_sorted_within_a_glob(tmp_path):
         (tmp_path / f"{name}.tsv").write_text(f"{name}\tcaption {name}\n")
     rows = read(tmp_path / "c.tsv", tmp_path / "[ab].tsv")
     assert [row.key for row in rows] == ["c", "a", "b"]
+
+
+def test_captions_that_are_named_several_times_are_joined_and_replace_the_default():
+    for flags in (["a", "--captions", "b", "c"], ["a", "b", "--captions", "c"]):
+        source = Source(**given(parse_flags(["--captions", *flags]), Source))
+        assert source.paths == ("a", "b", "c")
+    assert Source(**given(parse_flags([]), Source)).paths == ("data/captions",)
 
 
 def test_a_file_that_is_named_twice_is_refused(tmp_path, monkeypatch):

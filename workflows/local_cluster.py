@@ -82,16 +82,15 @@ class LocalCluster:
             path = Path(self.folder) / "autoscaling.json"
             path.write_text(json.dumps(autoscaling))
             flags += [f"--autoscaling-config={path}"]
-        self.head = self._start("head", flags)
+        self._head_flags, self._listens = flags, ports[: 1 + dashboard]
+        self._started = 0
         self.nodes: list[Node] = []
-        wait_for(lambda: listens(ports[0]), "the head listens")
-        if dashboard:
-            wait_for(lambda: listens(ports[1]), "the dashboard listens")
+        self._start_head()
 
     def add(self, cpus: int = 1) -> Node:
         """Starts a node; it joins some seconds later."""
         flags = [f"--address={self.address}", f"--num-cpus={cpus}"]
-        self.nodes.append(self._start(f"n{len(self.nodes)}", flags))
+        self.nodes.append(self._start(flags))
         return self.nodes[-1]
 
     def remove(self, node: Node) -> None:
@@ -105,10 +104,25 @@ class LocalCluster:
     def stop(self) -> None:
         for node in [*self.nodes, self.head]:
             node.stop()
+        self.nodes = []
 
-    def _start(self, name: str, flags: list[str]) -> Node:
+    def restart(self) -> None:
+        """Stops all of it, and starts as many nodes again, at the same address."""
+        count = len(self.nodes)
+        self.stop()
+        self._start_head()
+        for _ in range(count):
+            self.add()
+
+    def _start_head(self) -> None:
+        self.head = self._start(self._head_flags)
+        for port in self._listens:
+            wait_for(lambda port=port: listens(port), f"the head listens at port {port}")
+
+    def _start(self, flags: list[str]) -> Node:
         """Every node has a temporary folder and a working directory of its own."""
-        cwd = Path(self.folder) / name
+        self._started += 1
+        cwd = Path(self.folder) / str(self._started)
         cwd.mkdir()
         command = [str(Path(sys.executable).with_name("ray")), "start", "--block", *flags]
         command += [f"--object-store-memory={STORE}", "--num-gpus=0", "--disable-usage-stats"]

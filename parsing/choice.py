@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -129,7 +128,6 @@ class ParserChoice:
         server = Server(
             self.endpoint,
             self.endpoint_model,
-            key=os.environ.get("OPENAI_API_KEY"),
             batch=self.batch,
             timeout=self.endpoint_timeout,
         )

@@ -10,6 +10,7 @@ for a fault of the server.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from parsing.llm.questions import Completion
 TRIES = 5  # of one request, half a second to eight seconds apart, by the library
 ROUNDS = 2  # of tries of a request that fails while others are answered
 PAUSE_SECONDS = 5.0  # between two rounds, at least
+KEY = "OPENAI_API_KEY"  # environment variable, sent as a bearer token
 BAD_IN_A_ROW = 100  # answers without a text that are taken for the captions' fault
 
 
@@ -64,7 +66,8 @@ class Client:
         self._slots = asyncio.Semaphore(self._server.batch)
         self._client = openai.AsyncOpenAI(
             base_url=self._server.url,
-            api_key=self._server.key or "none",
+            # A secret is no part of a configuration; see `parsing.job.secrets`.
+            api_key=os.environ.get(KEY) or "none",
             timeout=self._server.timeout,
             max_retries=TRIES - 1,
         )

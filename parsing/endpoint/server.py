@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from common.errors import UserError
@@ -15,7 +15,6 @@ class Server:
     Attributes:
         url: up to and with the version; `/v1` is added to one without a path.
         model: by the server's name for it.
-        key: sent as a bearer token.
         batch: requests at once.
         timeout: seconds that one request may take.
         patience: seconds without one answer after which the server counts as gone.
@@ -26,7 +25,6 @@ class Server:
 
     url: str
     model: str
-    key: str | None = field(default=None, repr=False)
     batch: int = 256
     timeout: float = 60.0
     patience: float = 600.0

@@ -37,14 +37,13 @@ def test_tag2text_without_a_list_is_told():
         ParserChoice(parser="tag2text").config(no_gpus)
 
 
-def test_a_server_is_asked_with_the_key_of_the_environment_and_no_cluster_for_gpus(monkeypatch):
+def test_where_a_server_is_asked_no_cluster_is_asked_for_gpus():
     def fail():
         raise AssertionError
 
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
     choice = ParserChoice(endpoint="http://h:1", endpoint_model="m", batch=7, endpoint_timeout=9)
     server = choice.config(fail).server
-    assert (server.url, server.model, server.key) == ("http://h:1/v1", "m", "sk-1")
+    assert (server.url, server.model) == ("http://h:1/v1", "m")
     assert (server.batch, server.timeout) == (7, 9)
 
 

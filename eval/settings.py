@@ -17,6 +17,7 @@ from eval.inference.protocols import inference_of
 from eval.inference.settings import SIGMOID, Inference
 from eval.referring_scores import ABSOLUTE, RELATIVE, RULES
 from training.dense import BASELINES
+from training.surgery import SURGERY
 
 T = TypeVar("T")
 _BASELINES = ", ".join(BASELINES)
@@ -168,24 +169,35 @@ class ReferSettings(BenchmarkSettings):
 
 @dataclass(frozen=True)
 class ShowSettings(ModelSettings):
-    """Settings of show.py. With a threshold in `inference`, the overlay has a background.
+    """Settings of show.py; `eval.any_words.Rule` says what is background.
 
     Raises:
-        UserError: no run, image or text is named, the image is missing, or a text is empty.
+        UserError: no image or text is named, the image is missing, or a text is empty; not with `serve`.
     """
 
     runs: tuple[str, ...] = setting(
-        (), f"runs' folders, or baselines: {_BASELINES}", flag="--run", metavar="DIR"
+        (SURGERY,),
+        f"runs' folders, or baselines: {_BASELINES}; default {SURGERY}",
+        flag="--run",
+        metavar="DIR",
     )
     image: str = setting("", "image to segment", metavar="FILE")
     texts: tuple[str, ...] = setting(
         (), "class names or phrases to look for", flag="--text", metavar="TEXT"
     )
-    out: str = setting("data/show", "folder for the two pictures", metavar="DIR")
+    out: str = setting("data/show", "folder for the pictures", metavar="DIR")
+    serve: bool = setting(False, "open a page on this machine to try pictures and words (Gradio)")
+    port: int = setting(7860, "port of the page", metavar="N")
     inference: Inference = field(default_factory=Inference)
 
     def __post_init__(self) -> None:
-        for what, value in (("run", self.runs), ("image", self.image), ("text", self.texts)):
+        if not self.runs:
+            raise UserError("no run named (--run)")
+        if not 0 < self.port < 65_536:
+            raise UserError(f"--port is a number up to 65535, not {self.port}")
+        if self.serve:
+            return
+        for what, value in (("image", self.image), ("text", self.texts)):
             if not value:
                 raise UserError(f"no {what} named (--{what})")
         if any(not text.strip() for text in self.texts):

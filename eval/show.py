@@ -1,9 +1,10 @@
 """Draws similarity maps and segmentations of one image by CLIP and trained runs (Figure 5).
 
-    python eval/show.py --run data/runs/tagalign --image cat.jpg --text "cat" "brown cat"
+    python eval/show.py --run data/runs/tagalign --image cat.jpg --text cat "brown cat" grass
+    python eval/show.py --run data/runs/tagalign --serve        # a page to try pictures and words
 
-Writes two pictures: `maps.png`, the similarity map of each text by CLIP and by each run, and
-`overlay.png`, which colours each pixel by its most similar text.
+Writes `maps.png`, the similarity map of each text by CLIP and by each run; `overlay.png`, which colours
+each pixel by its text; and for each model `MODEL.mask.png`, whose pixels are the numbers of the texts.
 """
 
 from __future__ import annotations
@@ -21,20 +22,23 @@ import torch
 
 from common.errors import UserError
 from common.storage import Folder
+from eval.any_words import Rule, file_name, mask, segment
 from eval.datasets.benchmarks import BACKGROUND, BadImage, open_image
-from eval.inference.class_embeddings import class_embeddings
+from eval.demo import serve
 from eval.inference.protocols import normalisation_for
-from eval.inference.segmenter import Segmenter
 from eval.pictures import grid, heat_map, legend, legend_entries, overlay, save_picture, stack
 from eval.settings import ShowSettings, parse_flags, run_label
 from training.dense import Dense, load_dense
 
-MAPS, OVERLAY = "maps.png", "overlay.png"
+MAPS, OVERLAY, MASK = "maps.png", "overlay.png", ".mask.png"
 LONGEST = 640  # maximum of the longer side of the drawn image in pixels
 
 
-def show(settings: ShowSettings) -> Folder:
-    """Draws both pictures and returns their folder.
+def show(settings: ShowSettings) -> tuple[Folder, tuple[str, ...]]:
+    """Draws the pictures.
+
+    Returns:
+        their folder, and what the numbers of the masks mean.
 
     Raises:
         UserError: the image is damaged, the threshold cannot act; or as `load_dense` and `Segmenter`.
@@ -44,16 +48,14 @@ def show(settings: ShowSettings) -> Folder:
     except BadImage as error:
         raise UserError(f"{settings.image}: {error}") from error
     image.thumbnail((LONGEST, LONGEST))
-    with_background = settings.inference.threshold is not None
-    if with_background:
-        settings.inference.check_threshold(settings.inference.threshold, len(settings.texts))
-    models = _models(settings)
-    columns, overlays = [], []
-    for name, dense in models:
-        embeddings = class_embeddings(dense, settings.texts, settings.inference.templates)
-        segmenter = Segmenter(dense, embeddings, settings.inference, settings.inference.threshold)
-        columns.append((name, segmenter.similarities(image)))  # (texts, height, width)
-        overlays.append(segmenter.label_maps([image])[0])
+    rule = Rule.of(settings.inference, settings.texts)
+    found = [
+        (name, segment(dense, image, settings.texts, settings.inference, rule))
+        for name, dense in load_models(settings)
+    ]
+    columns = [(name, one.similarities) for name, one in found]  # (texts, height, width) each
+    overlays = [one.labels for _, one in found]
+    with_background = rule.has_background
     folder = Folder(settings.out)
     folder.make()
     rows, captions = [], []
@@ -68,10 +70,15 @@ def show(settings: ShowSettings) -> Folder:
     entries = legend_entries(overlays)
     key = legend(entries, names, sheet.width, with_background)
     save_picture(stack([sheet, key]), folder, OVERLAY)
-    return folder
+    files: list[str] = []
+    for name, one in found:
+        file = file_name(name)
+        files.append(f"{file}-{files.count(file) + 1}" if file in files else file)
+        save_picture(mask(one.labels, names, with_background), folder, f"{files[-1]}{MASK}")
+    return folder, names
 
 
-def _models(settings: ShowSettings) -> list[tuple[str, Dense]]:
+def load_models(settings: ShowSettings) -> list[tuple[str, Dense]]:
     """The runs by name, and before them CLIP with the weights of the first trained run."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     about = (settings.model, settings.weights, settings.quick_gelu)
@@ -102,11 +109,18 @@ def parse(arguments: Sequence[str] | None = None) -> ShowSettings:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 for a user's mistake."""
     try:
-        folder = show(parse(arguments))
+        settings = parse(arguments)
+        if settings.serve:
+            serve(load_models(settings), settings.inference, settings.port)
+            return 0
+        folder, names = show(settings)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{folder.path(MAPS)}\n{folder.path(OVERLAY)}")
+    except KeyboardInterrupt:
+        return 130
+    print(f"{folder.path(MAPS)}\n{folder.path(OVERLAY)}\n{folder.path('*' + MASK)}")
+    print(f"in the masks: {', '.join(f'{n} {name}' for n, name in enumerate(names))}")
     return 0
 
 

@@ -96,6 +96,8 @@ class ReferringSet:
             raise UserError(
                 f"{file} is damaged, or is not a COCO annotation file: {error!r}"
             ) from error
+        if len(self.instances) < len(content["annotations"]):
+            raise UserError(f"{file} has several annotations of one id: ids are unique")
         self.expressions = self._expressions(refs, split, folder / refs_name)
         self._check()
 

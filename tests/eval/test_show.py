@@ -19,14 +19,27 @@ def test_maps_and_overlay_have_a_column_for_clip_and_each_run(
     common = ["--image", str(tmp_path / "cat.jpg"), "--text", *texts, *SMALL]
     run = ["--run", str(run_folder), "surgery", "--model"]
     assert main([*run, str(clip_folder), *common, "--out", str(tmp_path / "out")]) == 0
-    assert capsys.readouterr().out.split() == [
-        str(tmp_path / "out/maps.png"), str(tmp_path / "out/overlay.png"),
-    ]  # fmt: skip
+    out = capsys.readouterr().out
+    assert out.split()[:2] == [str(tmp_path / "out/maps.png"), str(tmp_path / "out/overlay.png")]
+    assert "0 background, 1 cat, 2 brown cat, 3 sky" in out
+    for name in ("clip", run_folder.name, "surgery"):
+        mask = Image.open(tmp_path / "out" / f"{name}.mask.png")
+        assert mask.mode == "P"
+        assert mask.size == (40, 24)
+        assert set(mask.tobytes()) <= {0, 1, 2, 3}
     maps = Image.open(tmp_path / "out/maps.png")
     assert maps.width == 4 * (40 + 10) + 10
     assert maps.height == 3 * (24 + 15 + 20) + 10
     assert main(["--run", str(run_folder), *common, "--out", str(tmp_path / "one")]) == 0
     assert Image.open(tmp_path / "one/maps.png").width == 3 * (40 + 10) + 10
+
+
+def test_without_a_run_surgery_is_shown_beside_clip(tmp_path, clip_folder):
+    save_image(tmp_path / "cat.jpg", 1)
+    flags = ["--image", str(tmp_path / "cat.jpg"), "--text", "cat", "--model", str(clip_folder)]
+    assert main([*flags, *SMALL, "--out", str(tmp_path / "out")]) == 0
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["clip.mask.png", "maps.png", "overlay.png", "surgery.mask.png"]
 
 
 @pytest.mark.parametrize(
@@ -35,6 +48,8 @@ def test_maps_and_overlay_have_a_column_for_clip_and_each_run(
         ({"--probability": "softmax", "--threshold": "0.5"}, "softmax over 1 names"),
         ({"--image": "/no/cat.jpg"}, "there is no image /no/cat.jpg"),
         ({"--text": " "}, "--text is empty"),
+        ({"--background": "/no/words"}, "there is no file /no/words"),
+        ({"--port": "70000"}, "--port is a number up to 65535"),
         ({"--run": "/no/run"}, "is not a training run"),
         ({"--image": "TORN"}, "it cannot be read"),
     ],

@@ -28,9 +28,25 @@ def test_a_table_shows_means_intervals_and_differences_paired_by_seed(tmp_path):
     assert "| llm | 20.0 [-4.8, 44.8] |  |" in text
     assert "| nltk | 19.0 [-5.8, 43.8] | -1.0 [-1.0, -1.0] |" in text  # the seeds' spread is shared
     assert "| none | 5.0 |" in text
+    assert (
+        "| *NLTK (20,000) (paper, Table 4)* | voc 51.0, imagenet_s50 49.1, imagenet_s300 31.2 | |"
+        in text
+    )
     assert "A note." in text
     assert "- A claim." in text
     assert "`python x.py`" in text
+
+
+@pytest.mark.parametrize(
+    ("number", "heading"),
+    [("6", "## Table 6: Title"), ("referring", "## Referring: Title"), ("paths", "## Title")],
+)
+def test_a_table_is_called_as_the_papers_or_by_what_it_is(number, heading, tmp_path):
+    chain = Chain(tmp_path / "chain", Sizes(10, 5, 5))
+    table = Table(number, "Title", "mIoU", [Line("a", [1.0, 2.0])])
+    text = document([table], chain, "python x.py", [0, 1])
+    assert heading in text.splitlines()
+    assert ("(paper, " in text) == (number != "paths")
 
 
 @pytest.mark.parametrize(

@@ -102,9 +102,9 @@ SQUARE = [4, 4, 12, 4, 12, 12, 4, 12]
         ({"segmentation": {"size": [24, 40]}}, "it has no segmentation"),
         ({"segmentation": {"size": [40, 24], "counts": [0, 960]}}, r"pixels instead of \[24, 40\]"),
         ({"segmentation": {"counts": [0, 960]}}, "it is for None pixels"),
-        ({"segmentation": {"size": [24, 40], "counts": [0, 9999]}}, "RLE"),
+        ({"segmentation": {"size": [24, 40], "counts": [0, 9999]}}, "RLE|run lengths"),
         ({"segmentation": {"size": [24, 40], "counts": [9, -2]}}, "out of bounds"),
-        ({"segmentation": {"size": [24, 40], "counts": "~~~~"}}, "RLE"),
+        ({"segmentation": {"size": [24, 40], "counts": "~~~~"}}, "RLE|run lengths"),
         ({"segmentation": {"size": [24, 40], "counts": None}}, ""),
         ({"segmentation": ABSENT}, "it has no segmentation"),
         ({"area": ABSENT}, "its area is None"),
@@ -121,7 +121,7 @@ def test_a_broken_annotation_is_one_bad_image(change, why, tmp_path):
     edit(tmp_path, lambda content: put(content["annotations"][0], change))
     benchmark = open_benchmark("coco_object", tmp_path)
     with pytest.raises(
-        BadImage, match=rf"its mask is damaged \(annotation without id: .*{why}"
+        BadImage, match=rf"its mask is damaged \(annotation without id: .*({why})"
     ) as caught:
         benchmark.truth(KEYS[0])
     assert "\n" not in str(caught.value)

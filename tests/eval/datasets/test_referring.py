@@ -91,6 +91,12 @@ def test_images_of_one_id_and_sentences_of_one_id_are_refused(small):
         ReferringSet("refcoco+_val", small)
 
 
+def test_annotations_of_one_id_are_refused(small):
+    edit(small, lambda content: content["annotations"].append(content["annotations"][0]))
+    with pytest.raises(UserError, match="several annotations of one id"):
+        ReferringSet("refcoco_val", small)
+
+
 def test_a_picture_is_turned_as_its_record_says(small):
     data = ReferringSet("refcoco_val", small)
     [image, *_] = data.expressions

@@ -1,0 +1,68 @@
+"""The page on which any words are tried on a picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.errors import UserError
+from eval.demo import MOST_WORDS, compare, make_page, words_in
+from eval.inference.settings import Inference
+from tests.eval.datasets.miniatures import save_image
+
+INFERENCE = Inference(size=32, window=32, stride=16)
+
+
+@pytest.fixture
+def models(surgery, trained):
+    return [("surgery", surgery), ("my run", trained)]
+
+
+def test_words_are_separated_by_commas_and_lines_and_come_once():
+    assert words_in(" cat, brown cat,,\ncat\n") == ("cat", "brown cat")
+
+
+def test_a_mask_for_each_model_and_a_map_for_each_word_and_model(models):
+    image = Image.fromarray(np.zeros((90, 120, 3), np.uint8))
+    masks, maps = compare(models, image, "cat, dog, sky", INFERENCE, None)
+    assert [name for _, name in masks] == ["surgery", "my run"]
+    assert [caption.split(":")[0] for _, caption in maps] == [
+        f"{word}, {name}" for word in ("cat", "dog", "sky") for name in ("surgery", "my run")
+    ]
+    assert maps[0][0].size == (120, 90)
+
+
+@pytest.mark.parametrize(
+    ("image", "text", "message"),
+    [
+        (None, "cat", "drop a picture first"),
+        (Image.new("RGB", (9, 9)), " , ", "type a word"),
+        (Image.new("RGB", (9, 9)), ",".join(map(str, range(MOST_WORDS + 1))), "are too many"),
+    ],
+)
+def test_mistakes_on_the_page_are_one_sentence(models, image, text, message):
+    with pytest.raises(UserError, match=message):
+        compare(models, image, text, INFERENCE, None)
+
+
+def test_the_page_answers_in_a_browser(models, browser, tmp_path):
+    pytest.importorskip("gradio", reason="needs gradio: pip install '.[demo]'")
+    save_image(tmp_path / "cat.jpg", 1)
+    page = make_page(models, INFERENCE)
+    _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    tab = browser.new_page(viewport={"width": 1200, "height": 900})
+    tab.set_default_timeout(200_000)  # a machine that does other things
+    try:
+        tab.goto(url)
+        tab.get_by_role("button", name="Find them").click()
+        tab.wait_for_selector("text=drop a picture first")
+        tab.set_input_files("input[type=file]", str(tmp_path / "cat.jpg"))
+        tab.get_by_label("Words, with commas").fill("cat, grass")
+        tab.wait_for_selector("img[src*='cat.']")
+        tab.get_by_role("button", name="Find them").click()
+        tab.wait_for_selector("text=grass, my run:")
+        assert tab.locator("text=surgery").count() >= 1
+    finally:
+        tab.close()
+        page.close()

@@ -31,8 +31,9 @@ from labels.labelling import ids_by_tag, label_row_groups, narrow_lists, narrowi
 from labels.picture import draw
 from labels.settings import Settings
 from labels.summary import Coverage, summarise
+from labels.synonyms import effect, found_synonyms, written_synonyms
 from labels.tag_folders import RowGroup, TagFolder, open_tag_folders
-from labels.tag_lists import read_synonyms, read_tag_list
+from labels.tag_lists import read_tag_list
 from labels.vocabulary import KINDS, Vocabulary, vocabulary_text
 from labels.vocabulary_pages import write_pages
 from labels.workspace import Workspace, join
@@ -63,7 +64,7 @@ def build(
     fixed = _read_vocabulary(settings.vocab)
     tag_list = read_tag_list(settings.vocab) if settings.vocab and fixed is None else None
     kinds = tuple(k for k in KINDS if k in fixed.kinds) if fixed else settings.chosen_kinds
-    synonyms = read_synonyms(settings.synonyms) if settings.synonyms else {}
+    synonyms = written_synonyms(settings.synonyms)
     stop_tags = read_tag_list(settings.stop_tags) if settings.stop_tags else []
     folders = open_tag_folders(settings.tags, kinds, settings.partial)
     for tags in folders:
@@ -76,6 +77,12 @@ def build(
             synonyms |= {tag: synonyms.get(nfc, nfc) for tag, nfc in composed.items()}
             counts = count_tags(folders, kinds, synonyms, map_batches)
         ranked = rank(counts, stop_tags, settings.min_count)
+        change = ""
+        if found := found_synonyms(settings.synonyms, counts.tags):
+            synonyms = found | {tag: found.get(target, target) for tag, target in synonyms.items()}
+            counts = count_tags(folders, kinds, synonyms, map_batches)
+            before, ranked = ranked, rank(counts, stop_tags, settings.min_count)
+            change = effect(found, before, ranked, settings.sizes()[-1])
         if fixed is not None:
             vocabularies = [fixed]
         elif tag_list is not None:
@@ -108,7 +115,7 @@ def build(
         coverage.paths = [join(settings.folder, each) for each in (labels, vocabulary, *others)]
     if settings.page is not False:
         write_pages(folders, coverages, ranked, synonyms, settings, note)
-    return summarise(counts.tags, counts.unparsed, coverages), coverages
+    return summarise(counts.tags, counts.unparsed, coverages, change), coverages
 
 
 def count_tags(

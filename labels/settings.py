@@ -61,8 +61,13 @@ class Settings:
     )
     min_count: int = setting(1, "leave out tags of fewer captions", metavar="N")
     stop_tags: str | None = setting(None, "file of tags to leave out, one a line", metavar="FILE")
-    synonyms: str | None = setting(
-        None, "file of `tag<TAB>tag to count it as`, one pair a line", metavar="FILE"
+    synonyms: tuple[str, ...] = setting(
+        (),
+        "count tags as others: a file of `tag<TAB>tag to count it as`, one pair a line; `rules` joins "
+        "spellings and rare plurals, `wordnet` tags of one first noun synset (NLTK); comma-separated",
+        metavar="FILE,...",
+        nargs=None,
+        type=comma_separated,
     )
     vocab: str | None = setting(
         None,

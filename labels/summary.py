@@ -68,13 +68,16 @@ class Coverage:
     paths: list[str] = field(default_factory=list)
 
 
-def summarise(tags: pl.DataFrame, unparsed: int, coverages: list[Coverage]) -> str:
+def summarise(
+    tags: pl.DataFrame, unparsed: int, coverages: list[Coverage], synonyms: str = ""
+) -> str:
     """The summary for the terminal: the tags, then each label file.
 
     Args:
         tags: columns of `labels.counting.COUNTS`, every tag of the captions that were read.
         unparsed: number of captions that could not be parsed.
         coverages: one per label file.
+        synonyms: a line about what they changed, see `labels.synonyms.effect`.
     """
     totals = {kind: tags.filter(pl.col("kind") == kind) for kind in KINDS}
     sums = {kind: int(table["count"].sum()) for kind, table in totals.items()}
@@ -87,6 +90,8 @@ def summarise(tags: pl.DataFrame, unparsed: int, coverages: list[Coverage]) -> s
         f"distinct tags   {len(tags):>14,}  "
         f"({len(totals['object']):,} objects, {len(totals['attribute']):,} attributes)",
     ]
+    if synonyms:
+        lines.append(synonyms)
     for coverage in coverages:
         lines += ["", *_file_lines(coverage, totals)]
     return "\n".join(lines)

@@ -395,7 +395,7 @@ def test_blank_tags_are_none_and_two_spellings_of_unicode_are_one(tmp_path, writ
     run_build(tmp_path / "x.parquet", tags=(folder,), stop_tags=str(tmp_path / "stop"))
     assert list(Labels(tmp_path / "x.parquet").vocabulary.tags) == ["bar"]
     (tmp_path / "synonyms").write_text(f"{apart}\tbar")
-    run_build(tmp_path / "x.parquet", tags=(folder,), synonyms=str(tmp_path / "synonyms"))
+    run_build(tmp_path / "x.parquet", tags=(folder,), synonyms=(str(tmp_path / "synonyms"),))
     assert Labels(tmp_path / "x.parquet").vocabulary.counts.tolist() == [3, 1]
     old = Vocabulary([apart], ["object"], np.array([2]), 3)
     pq.write_table(old.table(), tmp_path / "old.vocab.parquet")

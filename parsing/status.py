@@ -34,7 +34,8 @@ READ_AT_ONCE = 16  # files
 MOST_FAILED_SHARDS = 200  # that are opened to see why rows have failed
 KINDS = 8  # of failures that are shown
 _STATS = re.compile(r"part-(\d+)\.json")
-_OWN = re.compile(r"'[^']*'|\"[^\"]*\"|\d[\d,.]*")  # what one failure has and another has not
+# What one failure has and another has not: numbers and quotations, but UTF-8 and `said 500`.
+_OWN = re.compile(r"'[^']*'|\"[^\"]*\"|(?<![\w-])(?<!said )\d[\d,.]*(?!\w)")
 
 
 @dataclass(frozen=True)

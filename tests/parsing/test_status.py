@@ -112,13 +112,16 @@ def test_a_finished_run_has_nothing_left_and_its_whole_cost(run):
 def test_failures_are_told_by_kind_most_frequent_first(run):
     run.commit(0, [None, "line 3: not UTF-8", "line 17: not UTF-8", None])
     run.commit(1, ["2 parsers died while they had this caption", "line 1,204: not UTF-8"])
+    run.commit(2, ["the endpoint said 500: no room for 'a dog'", "the endpoint said 429: wait"])
     found = read_status(run.folder.url, NOW)
-    assert found.statuses == {OK: 2, FAILED: 4, EMPTY: 0, TOO_LONG: 0}
+    assert found.statuses == {OK: 2, FAILED: 6, EMPTY: 0, TOO_LONG: 0}
     assert found.failures == [
         ("line …: not UTF-8", 3),
         ("… parsers died while they had this caption", 1),
+        ("the endpoint said 500: no room for …", 1),
+        ("the endpoint said 429: wait", 1),
     ]
-    assert "4 failed\n  3 x line …: not UTF-8\n" in report(found, NOW)
+    assert "6 failed\n  3 x line …: not UTF-8\n" in report(found, NOW)
 
 
 def test_failures_of_very_many_shards_are_not_all_read(run, monkeypatch):

@@ -46,10 +46,14 @@ class Silence:
         """A line was printed now."""
         self._spoken = time.monotonic()
 
+    def look(self) -> None:
+        """Prints a line if there was none for too long."""
+        now = time.monotonic()
+        if now - self._spoken >= self._longest:
+            self._spoken = now
+            stream = self._stream or sys.stderr
+            print(f"{self._doing}, for {duration(now - self._since)}", file=stream, flush=True)
+
     def _watch(self) -> None:
         while not self._over.wait(self._longest / 20):
-            now = time.monotonic()
-            if now - self._spoken >= self._longest:
-                self._spoken = now
-                stream = self._stream or sys.stderr
-                print(f"{self._doing}, for {duration(now - self._since)}", file=stream, flush=True)
+            self.look()

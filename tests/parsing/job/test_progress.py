@@ -76,6 +76,35 @@ def test_before_the_first_parser_is_up_a_line_says_what_is_waited_for(clock):
     assert log.getvalue() == "0 of 10 captions, waiting for a parser to start\n"
 
 
+def test_while_the_input_is_read_a_line_says_how_far_and_nothing_of_time_left(clock):
+    log = io.StringIO()
+    progress = Progress(None, done=10, stream=log)
+    progress.read(65_536)
+    clock.now += LINE_SECONDS
+    progress.update(300, 0, 1, 0)
+    progress.expect(1_000)
+    clock.now += LINE_SECONDS
+    progress.update(600, 0, 1, 0)
+    lines = log.getvalue().splitlines()
+    assert lines[0].startswith(
+        "310 captions, 65,536 rows of the input read so far, 10.0 captions/s"
+    )
+    assert "left" not in lines[0]
+    assert lines[1].startswith("610 of 1,000 captions, 10.0 captions/s, no failures, 39 s left")
+
+
+def test_a_line_in_which_nothing_moves_says_why(clock):
+    log = io.StringIO()
+    spoken = []
+    progress = Progress(100, stream=log, spoken=lambda: spoken.append(clock.now))
+    for _ in range(10):
+        clock.now += LINE_SECONDS
+        progress.update(50, 0, 0, 0, "waiting for room in the cluster for 4 min")
+    last = log.getvalue().splitlines()[-1]
+    assert last.endswith("0.0 captions/s, no failures, waiting for room in the cluster for 4 min")
+    assert len(spoken) == 10
+
+
 def test_counts_never_go_back_when_an_actor_dies_and_its_tally_with_it(clock):
     log = io.StringIO()
     progress = Progress(1_000, stream=log)

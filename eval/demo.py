@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,7 +94,7 @@ def make_page(models: Sequence[tuple[str, Dense]], inference: Inference) -> Any:
         try:
             return compare(models, image, text, inference, threshold)
         except UserError as error:
-            raise gradio.Error(str(error), print_exception=False) from error
+            raise gradio.Error(html.escape(str(error)), print_exception=False) from error
 
     default = Rule.of(inference, ("any",)).threshold if inference.threshold is None else None
     default = inference.threshold if default is None else default
@@ -119,7 +120,7 @@ def make_page(models: Sequence[tuple[str, Dense]], inference: Inference) -> Any:
                 )  # fmt: skip
         inputs, outputs = [image, text, threshold], [masks, maps]
         button.click(answer, inputs, outputs, api_name="segment")
-        text.submit(answer, inputs, outputs, api_name=False)
+        text.submit(answer, inputs, outputs, api_visibility="private")
     return page
 
 

@@ -32,7 +32,7 @@ from labels.picture import draw
 from labels.settings import Settings
 from labels.summary import Coverage, summarise
 from labels.synonyms import effect, found_synonyms, written_synonyms
-from labels.tag_folders import RowGroup, TagFolder, open_tag_folders
+from labels.tag_folders import RowGroup, TagFolder, manifest_of, open_tag_folders
 from labels.tag_lists import read_tag_list
 from labels.vocabulary import KINDS, Vocabulary, vocabulary_text
 from labels.vocabulary_pages import write_pages
@@ -110,9 +110,10 @@ def build(
                         settings.names(), coverages, pictures, strict=True
                     )
                 ]
+                for coverage, (labels, vocabulary, others) in zip(coverages, sets, strict=True):
+                    written = [n for n in (labels, vocabulary, *others) if (work / n).exists()]
+                    coverage.paths = [join(settings.folder, name) for name in written]
                 workspace.publish(sets)
-    for coverage, (labels, vocabulary, others) in zip(coverages, sets, strict=True):
-        coverage.paths = [join(settings.folder, each) for each in (labels, vocabulary, *others)]
     if settings.page is not False:
         write_pages(folders, coverages, ranked, synonyms, settings, note)
     return summarise(counts.tags, counts.unparsed, coverages, change), coverages
@@ -159,9 +160,10 @@ def _write_labels(
     spill = work / "spill"
     Folder(spill).make()
     keys = Keys(spill)
+    made_from = [about for tags in folders if (about := manifest_of(tags).get("fingerprint"))]
     with contextlib.ExitStack() as stack:
         writers = [
-            stack.enter_context(LabelWriter(file, coverage.vocabulary))
+            stack.enter_context(LabelWriter(file, coverage.vocabulary, made_from=made_from))
             for file, coverage in zip(files, coverages, strict=True)
         ]
 

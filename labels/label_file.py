@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ SCORES = pa.field("scores", pa.list_(pa.field("element", pa.float16())), nullabl
 SCORED_LABELS = LABELS.append(SCORES)
 ABOUT_KEY = b"tagalign.labels"
 CHECK_KEY = b"tagalign.check"  # JSON: how the scores were made
+TAGS_KEY = (
+    b"tagalign.tags"  # JSON: the fingerprints of the runs, or of the imports, that made the tags
+)
 VOCABULARY_KEY = b"tagalign.vocabulary"
 FORMAT = 1
 # The encodings that made the smallest files: frequent tags have small ids, so two of an id's four bytes
@@ -90,17 +94,22 @@ class LabelWriter:
         path: of the file.
         vocabulary: the tags that the ids stand for.
         check: how the tags were checked, for the footer; then tables have schema `SCORED_LABELS`.
+        made_from: fingerprints of what made the tags, for the footer.
 
     Raises:
         UserError: no room or no permission.
     """
 
     def __init__(
-        self, path: str | Path, vocabulary: Vocabulary, check: dict[str, Any] | None = None
+        self,
+        path: str | Path,
+        vocabulary: Vocabulary,
+        check: dict[str, Any] | None = None,
+        made_from: Sequence[dict[str, Any]] = (),
     ):
         self.path = Path(path)
         self.vocabulary = vocabulary
-        self.check = check
+        self.check, self.made_from = check, made_from
         self.schema = LABELS if check is None else SCORED_LABELS
         self.images = self.labels = 0
         self._digest = xxhash.xxh3_128()
@@ -167,6 +176,8 @@ class LabelWriter:
         metadata = {ABOUT_KEY: about.to_json(), VOCABULARY_KEY: self.vocabulary.to_json()}
         if self.check is not None:
             metadata[CHECK_KEY] = json.dumps(self.check, separators=(",", ":"))
+        if self.made_from:
+            metadata[TAGS_KEY] = json.dumps(self.made_from, separators=(",", ":"))
         with self._folder.write_errors():
             self._writer.add_key_value_metadata(metadata)
             self._writer.close()

@@ -7,6 +7,7 @@ occur, so a rule may turn a word into one that does not exist (`flour` into `flo
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import regex
@@ -55,7 +56,12 @@ def spelling_key(tag: str) -> str:
     for n in range(len(words) - 1):
         both = " ".join(words[n : n + 2])
         words[n : n + 2] = spellings().get(both, both).split(" ")
-    return _JOINTS.sub("", "".join(words))
+    parts = _JOINTS.split(" ".join(words))
+    # A single letter stays apart: `star k` is no `stark`, and `t-rain` no `train`.
+    key = parts[0]
+    for before, part in pairwise(parts):
+        key += part if min(len(before), len(part)) > 1 else f" {part}"
+    return key
 
 
 def _american(word: str) -> str:
@@ -70,8 +76,7 @@ def _american(word: str) -> str:
 def singulars(tag: str) -> list[str]:
     """What a tag may be the plural of, though the normalisation leaves it as it is.
 
-    A regular -s is taken only off a word that no dictionary has: `glasses` is not the plural of
-    `glass` here.
+    `glasses` is not the plural of `glass` here, nor `lexi` of `lexus`.
     """
     *before, last = tag.split(" ")
     if last in default().rules.plural_only:
@@ -79,7 +84,10 @@ def singulars(tag: str) -> list[str]:
     found = []
     for pattern, replacement in _PLURALS:
         single = pattern.sub(replacement, last)
-        regular = pattern.pattern.endswith("s$") and "ices" not in pattern.pattern
-        if single != last and not (regular and simplemma.is_known(last, lang="en")):
+        if single == last:
+            continue
+        # A regular -s comes off words that no dictionary has, another ending where it makes a word.
+        word, wanted = (last, False) if pattern is _PLURALS[-1][0] else (single, True)
+        if simplemma.is_known(word, lang="en") == wanted:
             found.append(" ".join([*before, single]))
     return found

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -173,6 +174,14 @@ def _open(name: str, kinds: tuple[str, ...], partial: bool) -> TagFolder:
     index_files = tuple(_address(index, n) for n in index.names(".parquet"))
     shards = [_address(storage, n) for n in names]
     return _find(name, shards, index_files, storage, missing, kinds)
+
+
+def manifest_of(tags: TagFolder) -> dict[str, Any]:
+    """The manifest of the run, or of the import, that made a folder; empty where there is none."""
+    if not tags.storage.fs.isdir(tags.storage.root) or not tags.storage.exists(MANIFEST):
+        return {}
+    manifest = tags.storage.read_json(MANIFEST)
+    return manifest if isinstance(manifest, dict) else {}
 
 
 def _number_of_shards(storage: Folder) -> int | None:

@@ -127,6 +127,9 @@ def test_the_folder_says_where_its_tags_come_from(tmp_path):
     name, size, digest, _ = about["fingerprint"]["tags"]
     assert (name, size) == ("index.json", 14)
     assert len(digest) == 32
+    labels = _labels(tmp_path).path
+    [kept] = json.loads(pq.read_metadata(labels).metadata[b"tagalign.tags"])
+    assert kept == about["fingerprint"]
 
 
 def test_pandas_duckdb_and_polars_open_what_was_imported(tmp_path):

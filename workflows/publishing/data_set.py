@@ -29,8 +29,8 @@ from common.errors import UserError, reason
 from common.flags import setting
 from common.storage import Folder
 from labels.counting import count_row_groups
-from labels.label_file import LABELS, read_footer
-from labels.tag_folders import TagFolder, open_file, open_tag_folders
+from labels.label_file import LABELS, SCORED_LABELS, SCORES, read_footer
+from labels.tag_folders import TagFolder, manifest_of, open_file, open_tag_folders
 from labels.vocabulary import KINDS, VOCABULARY, Vocabulary
 from parsing.source.captions import INDEX
 from parsing.tags import TAGS
@@ -95,7 +95,7 @@ def write_data_set(settings: PublishSettings) -> Path:
             holds something else.
     """
     [tags] = open_tag_folders([settings.tags])
-    manifest = _manifest(tags)
+    manifest = manifest_of(tags)
     vocabulary = read_footer(settings.labels)[2] if settings.labels else None
     scores = _scores(settings.scores) if settings.scores else None
     made_from = _made_from(settings, manifest, scores)
@@ -154,8 +154,10 @@ def _write(
         rows["images"] = write_shards(aside / "images", _tables(tags, tags.index, INDEX), INDEX)
     if vocabulary is not None:
         beside = TagFolder(settings.labels, (), (), Folder(Path(settings.labels).parent), 0, False)
-        tables = _tables(beside, [settings.labels], LABELS, count_labelled)
-        rows["labels"] = write_shards(aside / "labels", tables, LABELS)
+        scored = SCORES.name in pq.read_schema(settings.labels).names
+        labels = SCORED_LABELS if scored else LABELS
+        tables = _tables(beside, [settings.labels], labels, count_labelled)
+        rows["labels"] = write_shards(aside / "labels", tables, labels)
         rows["vocabulary"] = write_shards(aside / "vocabulary", [vocabulary.table()], VOCABULARY)
     return Contents(
         title=settings.title,
@@ -233,14 +235,6 @@ def write_shards(
 def _open_part(folder: Path, parts: list[Path], schema: pa.Schema) -> pq.ParquetWriter:
     parts.append(folder / f"part-{len(parts)}")
     return pq.ParquetWriter(parts[-1], schema, compression="zstd")
-
-
-def _manifest(tags: TagFolder) -> dict[str, Any]:
-    """What the folder says about its run; empty for a folder that no run has written."""
-    if not tags.storage.fs.isdir(tags.storage.root) or not tags.storage.exists("manifest.json"):
-        return {}
-    manifest = tags.storage.read_json("manifest.json")
-    return manifest if isinstance(manifest, dict) else {}
 
 
 def _scores(path: str) -> dict[str, Any]:

@@ -144,7 +144,13 @@ def clean_environment() -> dict[str, str]:
     """This process's environment without what points to another Ray, or turns tokens on."""
     mine = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{mine.get('PATH', '')}"
-    return mine | {"PATH": path, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    return mine | {
+        "PATH": path,
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # A machine that is busy with other work may take longer than the minute that Ray allows.
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "120",
+    }
 
 
 def with_variable(variable: str, value: str, name: str = "") -> list[psutil.Process]:

@@ -34,7 +34,10 @@ def run(settings: RunSettings, choose_parser: ChooseParser, silence: Silence) ->
     began = time.time()
     silence.doing("looking at the input")
     settings.source.check()  # a missing or unreadable input is told before a cluster is started
-    silence.doing("joining the Ray cluster")
+    place = cluster.where(settings.address)
+    silence.doing(
+        f"joining the Ray cluster {place} (Ray gives up after a minute without an answer)"
+    )
     with cluster.connected(settings.address):
         silence.doing("fetching and checking what the parser needs")
         config = choose_parser(lambda: cluster.has_gpus(settings.address))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 import threading
 import time
 from typing import TextIO
@@ -18,12 +18,14 @@ class Silence:
     So it does also while the driver waits for a disk or a network that does not answer.
 
     Args:
-        stream: where to; None takes what is `sys.stderr` at that moment.
+        stream: where to; None takes the standard error as it is now, which libraries' output may be
+            kept from later on (`common.quiet`).
         longest: seconds without a line.
     """
 
     def __init__(self, stream: TextIO | None = None, longest: float = LONGEST):
-        self._stream, self._longest = stream, longest
+        self._stream = stream or os.fdopen(os.dup(2), "w")
+        self._longest = longest
         self._doing, self._since = "starting", time.monotonic()
         self._spoken = self._since
         self._over = threading.Event()
@@ -51,8 +53,8 @@ class Silence:
         now = time.monotonic()
         if now - self._spoken >= self._longest:
             self._spoken = now
-            stream = self._stream or sys.stderr
-            print(f"{self._doing}, for {duration(now - self._since)}", file=stream, flush=True)
+            words = f"{self._doing}, for {duration(now - self._since)}"
+            print(words, file=self._stream, flush=True)
 
     def _watch(self) -> None:
         while not self._over.wait(self._longest / 20):

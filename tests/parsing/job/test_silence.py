@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 
 import pytest
 
+from common.quiet import output_in_file
 from parsing.job import silence as module
 from parsing.job.silence import Silence
 
@@ -45,3 +47,11 @@ def test_it_speaks_from_a_thread_of_its_own_while_the_driver_waits():
         while not said.getvalue() and time.monotonic() < end:
             time.sleep(0.1)
     assert said.getvalue().startswith("waiting for a disk, for ")
+
+
+def test_it_speaks_also_while_a_librarys_output_is_kept_from_the_terminal(capfd):
+    with Silence(longest=0.2) as silence, output_in_file("test") as log:
+        silence.doing("joining")
+        time.sleep(1.5)
+    os.unlink(log)
+    assert "joining, for " in capfd.readouterr().err

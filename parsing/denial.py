@@ -13,7 +13,13 @@ _TOKEN = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’&-][\p{L}\p{M}\p{N}]+)*|[^\s\
 _THINGS = frozenset(("no", "without", "neither", "nor"))
 _STATES = frozenset(("not", "never", "cannot"))
 _NO_DENIAL = frozenset(("only", "just", "merely", "simply", "to"))  # not only red
+_ARTICLES = frozenset(("a", "an", "the", "any"))
 _SIGNS = frozenset(("sign", "signs", "symbol", "symbols", "icon", "icons", "zone", "zones"))
+# A state is denied after these (was never white), but not elsewhere (a never ending road).
+_LINK_WORDS = """
+    am appear appears are be been being can could did does had has have is look looked looks may might
+    seem seems should was were will would
+"""
 # They stand between the negation and what it denies.
 _SKIPPED_WORDS = """
     a all an any at be been being contain containing contains even had has have having her his its my
@@ -27,6 +33,7 @@ _END_WORDS = """
     should so than that the their there these they this those through to under up was we were when
     where which while who will with without would yet you
 """
+_LINKS = frozenset(_LINK_WORDS.split())
 _SKIPPED = frozenset(_SKIPPED_WORDS.split())
 _ENDS = frozenset(_END_WORDS.split())
 
@@ -72,14 +79,7 @@ def _split(caption: str) -> tuple[str, str]:
 
 def _denied_by(tokens: list[str], at: int) -> tuple[int, int]:
     """Where what the token denies begins and ends; equal where it denies nothing."""
-    token = tokens[at]
-    after = tokens[at + 1] if at + 1 < len(tokens) else "."
-    of_state = token in _STATES or token.endswith("n't")
-    if not (of_state or token in _THINGS) or (of_state and after in _NO_DENIAL):
-        return at, at
-    if token in ("no", "not") and (not after[0].isalpha() or tokens[at - 1 : at] == ["or"]):
-        return at, at  # No. 7; whether or not
-    if token == "without" and at > 1 and tokens[at - 2 : at] in (["with", "or"], ["with", "and"]):
+    if not _denies(tokens, at):
         return at, at
     start = at + 1
     while start < len(tokens) and tokens[start] in _SKIPPED:
@@ -90,11 +90,27 @@ def _denied_by(tokens: list[str], at: int) -> tuple[int, int]:
     return (at, at) if end - start > 1 and tokens[end - 1] in _SIGNS else (start, end)
 
 
+def _denies(tokens: list[str], at: int) -> bool:
+    token = tokens[at]
+    before = tokens[at - 1] if at else "."
+    after = tokens[at + 1] if at + 1 < len(tokens) else "."
+    if token in _STATES:
+        linked = before in _LINKS or before.endswith("'s") or after in _ARTICLES
+        return linked and after[0].isalpha() and after not in _NO_DENIAL
+    if token.endswith("n't"):  # but: a don't panic mug
+        return token != "don't" and after not in _NO_DENIAL
+    if token == "no":  # but: No. 7; whether or no
+        return after[0].isalpha() and before != "or"
+    if token == "without":  # but: with and without hats
+        return tokens[max(at - 2, 0) : at] not in (["with", "or"], ["with", "and"])
+    return token in _THINGS
+
+
 def _goes_on(tokens: list[str], start: int, at: int) -> bool:
     token, before = tokens[at], tokens[at - 1]
     if token in ("or", "of"):
         return at > start
-    if not (token[0].isalnum()):
+    if not token[0].isalnum():
         return False
     if before in ("or", "of") and token in _SKIPPED:
         return True

@@ -17,6 +17,7 @@ from parsing.source.values import (
     Wanted,
     columns,
     decoded,
+    no_key,
     usual,
     without_mark,
 )
@@ -24,6 +25,11 @@ from parsing.source.values import (
 LINES = 200  # that are looked at before the first one is read
 _URL = regex.compile(r"(?:[a-z][a-z0-9+.-]*:)?//\S+|www\.\S+|data:\S+", regex.IGNORECASE)
 _NAME = regex.compile(r"[\p{L}_][\w .-]{0,40}")
+# Names of columns that are not taken unasked; a line of nothing but names of columns is a header.
+_NAMES = frozenset(
+    (*CAPTION_NAMES, *KEY_NAMES, "title", "description", "alt", "sentence", "file_path", "path")
+    + ("img", "label", "labels", "width", "height", "split")
+)
 _SURE = 0.9  # share of a column's cells that tells what the column holds
 
 
@@ -51,7 +57,7 @@ def find_layout(lines: Sequence[bytes], wanted: Wanted, path: str) -> Layout:
     """The layout that the first lines show.
 
     Raises:
-        UserError: a column was asked for and no header names it.
+        UserError: a column was asked for and no header names it, or none of a header's is a usual one.
     """
     cells = [line.rstrip(b"\r\n").decode("utf-8", "replace").split("\t") for line in lines]
     cells = [line for line in cells if line != [""]]
@@ -74,14 +80,16 @@ def find_layout(lines: Sequence[bytes], wanted: Wanted, path: str) -> Layout:
 
 
 def _is_header(cells: list[str], wanted: Wanted) -> bool:
-    """Whether cells are names of columns, those of captions and of keys among them."""
+    """Whether cells are names of columns: those that were asked for, or usual ones."""
     names = [cell.strip() for cell in cells]
     if not all(map(_NAME.fullmatch, names)):
         return False
     named = [name for name in (wanted.caption, wanted.key) if name is not None]
     if named:
         return all(name in names for name in named)
-    return usual(names, CAPTION_NAMES) is not None and usual(names, KEY_NAMES) is not None
+    if usual(names, CAPTION_NAMES) is not None and usual(names, KEY_NAMES) is not None:
+        return True
+    return len(names) > 1 and _NAMES.issuperset(map(str.lower, names))
 
 
 def read_tsv(
@@ -101,6 +109,8 @@ def read_tsv(
     layout = find_layout(head, wanted, path)
     if layout.note is not None:
         tell("header" if layout.header else "order", layout.note)
+    if layout.key is None:
+        tell("key", no_key(path))
     header = layout.header
     for number, line in enumerate(itertools.chain(head, file), start=1):
         line = line.rstrip(b"\r\n")

@@ -25,7 +25,8 @@ from common.errors import UserError
 # Usual names, in any case; the first that is there counts.
 CAPTION_NAMES = ("caption", "text", "txt", "alt_text", "captions")
 KEY_NAMES = (
-    *("key", "__key__", "url", "image_url", "file_name", "filename", "image_id", "image", "id"),
+    *("key", "__key__", "url", "image_url", "file_name", "filename", "filepath", "image_path"),
+    *("image_id", "image", "id"),
 )
 _BOMS = {
     codecs.BOM_UTF32_LE: "UTF-32",

@@ -86,7 +86,7 @@ def test_it_gives_what_ten_lines_of_python_give(tmp_path_factory, write_tags, ru
     (tmp_path / "stop").write_text("\n".join(stop))
     (tmp_path / "synonyms").write_text("\n".join(f"{a}\t{b}" for a, b in synonyms.items()))
     flags = {"k": k, "min_count": min_count, "tags": (str(folder),)}
-    flags |= {"stop_tags": str(tmp_path / "stop"), "synonyms": str(tmp_path / "synonyms")}
+    flags |= {"stop_tags": str(tmp_path / "stop"), "synonyms": (str(tmp_path / "synonyms"),)}
     vocabulary, ids = reference(rows, k, min_count, stop, synonyms)
     if not vocabulary:
         with pytest.raises(UserError, match="no tag"):
@@ -274,7 +274,7 @@ def _files(folder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("call", range(1, 16, 2))
+@pytest.mark.parametrize("call", [1, 4, 9, 15, 22, 27, 29, 33])
 def test_a_disk_error_at_any_moment_leaves_every_earlier_file(
     tmp_path, write_tags, captions, run_build, monkeypatch, call
 ):

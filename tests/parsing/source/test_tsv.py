@@ -76,3 +76,19 @@ def test_a_column_that_no_header_names_is_told(read):
         read("https://a/1\ta dog", caption_column="alt")
     with pytest.raises(UserError, match=r"has no header, so it has no column 'nr'"):
         read("url\tcaption", "https://a/1\ta dog", key_column="nr")
+
+
+def test_a_header_without_a_usual_caption_column_is_told_and_no_image(read):
+    """open_clip's tables have the columns `filepath` and `title`."""
+    lines = ("filepath\ttitle", "1.jpg\ta dog", "2.jpg\ta cat")
+    with pytest.raises(UserError, match=r"has filepath, title\): give --caption-column"):
+        read(*lines)
+    rows, notes = read(*lines, caption_column="title")
+    assert rows == [Row("1.jpg", "a dog"), Row("2.jpg", "a cat")]
+    assert "captions are in its column 'title', keys in 'filepath'" in notes[0]
+
+
+def test_a_header_without_keys_is_announced(read):
+    rows, notes = read("caption\twidth", "a dog\t3", caption_column="caption")
+    assert rows[0].caption == "a dog"
+    assert "has no key column" in notes[1]

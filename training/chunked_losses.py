@@ -80,8 +80,8 @@ def softmax_loss(
         q: shape (B, D).
         scale: shape ().
         tags: shape (T, D); takes no gradient.
-        positives: of the B images.
-        values: shape (nnz,).
+        positives: of the B images; on the CPU or on q's device.
+        values: shape (nnz,), on q's device, as are the others.
         bias: shape (T,).
 
     Returns:
@@ -131,7 +131,8 @@ class _Softmax:
         self.bias = bias  # (T,)
         self.values = values  # (nnz,)
         weight = values.new_zeros(len(positives.crow) - 1)  # (B,)
-        self.row_weight = weight.index_add_(0, positives.rows, values).unsqueeze(1)  # (B, 1)
+        rows = positives.rows.to(values.device, non_blocking=True)  # (nnz,)
+        self.row_weight = weight.index_add_(0, rows, values).unsqueeze(1)  # (B, 1)
 
     def __call__(
         self, x: Tensor, rows: slice, nonzeros: slice, index: tuple[Tensor, Tensor]
@@ -158,7 +159,8 @@ class _Pairwise:
     ):
         self.bias = None
         self.row_weight = values.unsqueeze(1)  # (B, 1)
-        self.values = values[positives.rows]  # (nnz,)
+        rows = positives.rows.to(values.device, non_blocking=True)  # (nnz,)
+        self.values = values[rows]  # (nnz,)
         self.if_positive, self.if_negative = if_positive, if_negative
 
     def __call__(
@@ -190,7 +192,10 @@ class _RowChunks(torch.autograd.Function):
     def forward(ctx, q, scale, tags, positives, row_loss):
         budget = CHUNK_BYTES.get(q.device.type, CHUNK_BYTES["cpu"])
         size = max(budget // (len(tags) * q.element_size()), 1)  # R, but for the last chunk
-        crow, row_of = positives.crow.tolist(), positives.rows  # B + 1 integers, (nnz,)
+        # The chunks' bounds are read before positives on the CPU go to a GPU, which would stop the host.
+        crow = positives.crow.tolist()  # B + 1 integers
+        positives = positives.to(q.device)
+        row_of = positives.rows  # (nnz,)
         loss, grad_scale = q.new_zeros(()), q.new_zeros(())
         grad_q = torch.empty_like(q)  # (B, D)
         buffer = q.new_empty(min(size, len(q)), len(tags))  # (R, T)

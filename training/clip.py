@@ -9,6 +9,8 @@ Shapes: n texts, T tags, C channels of the image transformer, D joint width.
 
 from __future__ import annotations
 
+import json
+import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ import torch
 import xxhash
 from open_clip.factory import load_checkpoint
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import QuickGELU, VisionTransformer
 from safetensors import SafetensorError
 from safetensors.torch import load as read_safetensors
 from safetensors.torch import save as write_safetensors
@@ -27,6 +29,7 @@ from torch.nn import functional as F
 
 from common.errors import UserError
 from common.storage import Folder
+from training.distributed import rank
 
 MODEL, WEIGHTS = "ViT-B-16", "openai"  # the paper's
 TAG_TEMPLATE = "A photo of a {}"
@@ -108,14 +111,16 @@ def load_clip(
             `open_clip_config.json` beside its weights.
         weights: a name of `open_clip.list_pretrained()` (fetched once, by open_clip's own
             loader), or a local file: safetensors, a state dict, or OpenAI's TorchScript
-            archive. Not read if `model` contains its own.
+            archive. Not read if `model` contains its own. An `open_clip_config.json` beside a file
+            says how its model normalises pixels and which activation it has.
         device: where the model goes.
-        quick_gelu: use the GELU approximation that OpenAI trained with; None uses it if the weights are
-            known to need it, and otherwise follows the model's configuration.
+        quick_gelu: use the GELU approximation that OpenAI trained with, or don't; None goes by what is
+            known of the weights, and else by the model's configuration.
 
     Raises:
         UserError: no such model or weights, weights of another model, a model that is not a
-            ViT with a class token, or a download that failed.
+            ViT with a class token, a download that failed, or a file of weights that may have
+            been trained with either activation.
     """
     folder = Path(model)
     if folder.is_dir():
@@ -134,9 +139,11 @@ def load_clip(
     elif weights is None:
         raise UserError(f"no weights given for {model}: name some, or give a local file")
 
-    if quick_gelu is None:
-        quick_gelu = bool(weights) and _needs_quick_gelu(model, weights)
-    built = _build(model, weights, quick_gelu)
+    if quick_gelu is None and weights:
+        quick_gelu = _needs_quick_gelu(model, weights)
+    built = _build(model, weights, bool(quick_gelu))
+    if quick_gelu is False:  # open_clip takes no flag against a configuration
+        _use_plain_gelu(built)
     _check_vision(built, model)
     name = f"{model}/{weights}" if weights else model
     return Clip(built, open_clip.get_tokenizer(model), name).to(device)
@@ -175,7 +182,10 @@ def tag_embeddings(
 
 def _build(model: str, weights: str | None, quick_gelu: bool) -> nn.Module:
     if weights is not None and Path(weights).is_file():
-        built = open_clip.create_model(model, load_weights=False, force_quick_gelu=quick_gelu)
+        beside = (_config_beside(weights) or {}).get("preprocess_cfg")
+        built = open_clip.create_model(
+            model, load_weights=False, force_quick_gelu=quick_gelu, force_preprocess_cfg=beside
+        )
         try:
             if _is_torchscript(weights):
                 built.load_state_dict(_torchscript_weights(weights))
@@ -223,9 +233,50 @@ def _check_vision(built: nn.Module, model: str) -> None:
 
 
 def _needs_quick_gelu(model: str, weights: str) -> bool:
-    if Path(weights).is_file():
-        return _is_torchscript(weights)  # only OpenAI's own weights are TorchScript archives
-    return bool((get_pretrained_cfg(model, weights) or {}).get("quick_gelu"))
+    if not Path(weights).is_file():
+        known = (get_pretrained_cfg(model, weights) or {}).get("quick_gelu", False)
+        return known or _configured(open_clip.get_model_config(model))
+    if _is_torchscript(weights):  # only OpenAI's own weights are TorchScript archives
+        return True
+    beside = _config_beside(weights)
+    if beside is not None:
+        return _configured(beside["model_cfg"])
+    used = _configured(open_clip.get_model_config(model))
+    if not used and f"{model}-quickgelu" in open_clip.list_models():
+        raise UserError(
+            f"{weights} doesn't say which activation its model was trained with, and {model} has two: "
+            "add --quick-gelu (OpenAI's weights and some others) or --no-quick-gelu"
+        )
+    if rank() == 0:
+        activation = "QuickGELU" if used else "GELU"
+        print(f"{weights} is taken to need {activation}, as {model} has it", file=sys.stderr)
+    return used
+
+
+def _configured(model_config: dict) -> bool:
+    return bool(model_config.get("quick_gelu", False))
+
+
+def _config_beside(weights: str) -> dict | None:
+    """The configuration in the folder of a file of weights, None if there is none."""
+    path = Path(weights).with_name(CONFIG_FILE)
+    if not path.is_file():
+        return None
+    try:
+        config = json.loads(path.read_text("utf-8"))
+        if not isinstance(config["model_cfg"], dict):
+            raise TypeError("its model_cfg is no object")
+        return config
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}, beside {weights}, is damaged: {error}") from error
+
+
+def _use_plain_gelu(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, QuickGELU):
+            setattr(module, name, nn.GELU())
+        else:
+            _use_plain_gelu(child)
 
 
 def _is_torchscript(path: str) -> bool:

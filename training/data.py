@@ -30,11 +30,11 @@ from common.storage import Folder
 from labels.reader import Labels
 from training.augment import Augmentation
 from training.chunked_losses import Positives
-from training.images import NAMINGS, ImageFiles, ImageReader, keys_by
+from training.images import ImageFiles, ImageReader
+from training.keys import check_one_image_a_key, choose_naming, keys_by, parts_of
 
 SHARDS_MIXED = 16  # shards whose images are shuffled together, so that few are read at a time
 TRIES = 20  # images in a row that cannot be decoded before the run stops
-_ROWS = 65_536
 
 
 class Batch(NamedTuple):
@@ -77,8 +77,8 @@ class Join(NamedTuple):
 def join(index, files: ImageFiles, labels: Labels, field: str | None = None) -> Join:
     """Finds each image's labels by its key.
 
-    The keys of a label file may be the images' paths, their file names, or either without its ending.
-    The naming with which most of the first images have labels is used for all.
+    The keys of a label file may be the images' paths, their file names, or either without its ending, see
+    `choose_naming`.
 
     Args:
         index: of the images, see `open_index`.
@@ -87,21 +87,16 @@ def join(index, files: ImageFiles, labels: Labels, field: str | None = None) -> 
         field: join by this field of each image's .json instead of its name.
 
     Raises:
-        UserError: no image has a label.
+        UserError: no image has a label, or one key means two images.
     """
-    arrow = index.with_format("arrow")
-    naming, images, rows = None, [], []
-    for start in range(0, len(index), _ROWS):
-        part = arrow[start : start + _ROWS]
+    naming = None if field else choose_naming(index, files, labels)
+    images, rows = [], []
+    for start, part in parts_of(index):
         if field is not None:
-            which, positions = labels.matches([key or "" for key in part["field"].to_pylist()])
+            keys = [key or "" for key in part["field"].to_pylist()]
         else:
-            owners, names = part["file"].to_pylist(), part["name"].to_pylist()
-            tried = NAMINGS if naming is None else (naming,)
-            found = {n: labels.matches(keys_by(n, files, owners, names)) for n in tried}
-            best = max(found, key=lambda n: len(np.unique(found[n][0])))
-            which, positions = found[best]
-            naming = best if len(which) else naming
+            keys = keys_by(naming, files, part["file"].to_pylist(), part["name"].to_pylist())
+        which, positions = labels.matches(keys)
         images.append(start + which)
         rows.append(positions)
     joined = Join(*(np.concatenate([np.empty(0, np.int64), *parts]) for parts in (images, rows)))
@@ -112,6 +107,7 @@ def join(index, files: ImageFiles, labels: Labels, field: str | None = None) -> 
             f"0 of the {len(index):,} images at {files.paths[0]} have one of the {len(labels):,} "
             f"keys of {labels.path}: an image is called '{ours}', a key '{theirs}' (see --key-field)"
         )
+    check_one_image_a_key(index, files, labels, *joined)
     return joined
 
 
@@ -125,7 +121,7 @@ def cached_join(index, files: ImageFiles, labels: Labels, field: str | None, cac
         stat.st_size,
     )
     digest = xxhash.xxh3_128_hexdigest("|".join(map(str, (*parts, field))).encode())
-    name = f"pairs-{digest}.npy"
+    name = f"pairs-v2-{digest}.npy"  # the first kind may hold two images of one key
     if not cache.exists(name):
         buffer = io.BytesIO()
         np.save(buffer, np.stack(join(index, files, labels, field)))

@@ -10,8 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -26,18 +25,10 @@ from tqdm import tqdm
 
 from common.errors import UserError
 from common.storage import Folder
+from training.shards import ENDINGS, INDEX, DamagedShard, EmptyShard, index_shard, is_hidden
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-INDEX = pa.schema(
-    [
-        pa.field("file", pa.int32(), nullable=False),  # which shard, or which folder
-        pa.field("name", pa.string(), nullable=False),  # of the image inside it
-        pa.field("field", pa.string()),  # what the .json beside the image calls it, if asked for
-        pa.field("offset", pa.int64(), nullable=False),  # bytes into the shard
-        pa.field("size", pa.int64(), nullable=False),  # bytes; -1 for a file of its own
-    ]
-)
 _OPEN_FILES = 64
+_NAMED = 50  # shards that a message names
 
 
 @dataclass(frozen=True)
@@ -71,6 +62,7 @@ def find_images(place: str) -> ImageFiles:
         is_folder = fs.isdir(root)
         pattern = f"{root.rstrip('/')}/*.tar" if is_folder else root
         found = sorted(str(path) for path in fs.glob(pattern))
+        found = [path for path in found if not os.path.basename(path).startswith(".")]
     except Exception as error:  # each file system and its network raise their own
         raise UserError(f"cannot reach {place}: {error or type(error).__name__}") from error
     if found and found[0].endswith((".tar.gz", ".tgz")):
@@ -84,30 +76,69 @@ def find_images(place: str) -> ImageFiles:
             tuple(fs.unstrip_protocol(p) if "://" in place else p for p in found), True
         )
     if is_folder and "://" not in place:
-        folders = sorted(
-            folder
-            for folder, _, names in os.walk(place, followlinks=True)
-            if any(name.lower().endswith(ENDINGS) for name in names)
-        )
+        folders = sorted(_folders(place))
         if folders:
             return ImageFiles((place, *(f for f in folders if f != place)), False)
         raise UserError(f"{place} holds neither webdataset shards (*.tar) nor images")
     raise UserError(f"there are no images at {place}: name a folder of shards or images (--images)")
 
 
-def open_index(files: ImageFiles, field: str | None, cache: Folder):
+def _folders(place: str) -> Iterator[str]:
+    """The folder and those below it that hold images, but for hidden ones.
+
+    A folder that links lead to as well is given once, by its own path if that lies below `place`.
+    """
+    pending, links, walked = [place], [], set()
+    while pending or links:
+        if not pending:
+            pending, links = links, []
+        folder = pending.pop()
+        real = os.path.realpath(folder)
+        if real in walked:
+            continue
+        walked.add(real)
+        if _names(folder):
+            yield folder
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir() and not is_hidden(entry.name):
+                    (links if entry.is_symlink() else pending).append(entry.path)
+
+
+def _names(folder: str) -> list[str]:
+    """The names of the images directly inside a folder, sorted."""
+    with os.scandir(folder) as entries:
+        return sorted(
+            entry.name
+            for entry in entries
+            if entry.name.lower().endswith(ENDINGS)
+            and not is_hidden(entry.name)
+            and not entry.is_dir()
+        )
+
+
+def open_index(
+    files: ImageFiles,
+    field: str | None,
+    cache: Folder,
+    skip_damaged: bool = False,
+    note: Callable[[str], None] = print,
+):
     """The index of these images, built if the cache has none of the files as they are now.
 
     Args:
         files: as `find_images` gives them.
         field: of the .json beside each image in a shard, to be kept in column `field`.
         cache: a local folder.
+        skip_damaged: leave out the shards that are cut off or no tar, which are an error else.
+        note: told in a sentence which shards are left out; those without images always are.
 
     Returns:
         `datasets.Dataset` of schema `INDEX`, in the order of the files.
 
     Raises:
-        UserError: a shard without images, a damaged one, or a cache that cannot be written.
+        UserError: damaged shards, all of them named; no image in any shard; or a cache that cannot be
+            written.
     """
     from datasets import Dataset
 
@@ -115,64 +146,40 @@ def open_index(files: ImageFiles, field: str | None, cache: Folder):
     for path in files.paths:
         identity.update(json.dumps([path, *_stamp(path, files.are_shards)]).encode())
     name = f"images-{identity.hexdigest()}.arrow"
-    if not cache.exists(name):
+    faults = f"images-{identity.hexdigest()}.json"
+    if not cache.exists(name) or not cache.exists(faults):
         cache.make()
-        cache.write(name, _build_index(files, field))
+        index, found = _build_index(files, field)
+        cache.write_json(faults, found)
+        cache.write(name, index)
+    _judge(cache.read_json(faults), len(files.paths), skip_damaged, note)
     return Dataset.from_file(cache.path(name))
 
 
-def index_shard(path: str, field: str | None = None) -> pa.Table:
-    """The first image of each sample of one webdataset shard, as columns of `INDEX` but `file`.
-
-    Raises:
-        UserError: the shard is empty, cut off or not a tar.
-    """
-    names: list[str] = []
-    fields: list[str | None] = []
-    offsets: list[int] = []
-    sizes: list[int] = []
-    sample = None
-    value: str | None = None
-    try:
-        with fsspec.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                if not member.isfile():
-                    continue
-                this = sample_key(member.name)
-                if this != sample:
-                    sample, value, has_image = this, None, False
-                if field is not None and member.name.endswith(".json"):
-                    record = json.loads(tar.extractfile(member).read())
-                    found = record.get(field) if isinstance(record, dict) else None
-                    value = None if found is None else str(found)
-                    if has_image:
-                        fields[-1] = value
-                elif member.name.lower().endswith(ENDINGS) and not has_image:
-                    has_image = True
-                    names.append(member.name)
-                    fields.append(value)
-                    offsets.append(member.offset_data)
-                    sizes.append(member.size)
-            file.seek(tar.offset)
-            block = file.read(tarfile.BLOCKSIZE)
-            if block != tarfile.NUL * tarfile.BLOCKSIZE and (names or block):
-                raise tarfile.ReadError("the mark of its end is missing")
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        if "empty file" not in str(error):
-            reason = str(error).splitlines()[0]
-            raise UserError(f"the shard {path} is cut off or damaged: {reason}") from error
-    except OSError as error:
-        raise UserError(f"cannot read the shard {path}: {error.strerror or error}") from error
-    if not names:
-        raise UserError(f"the shard {path} is empty: it holds no image")
-    columns = {"name": names, "field": fields, "offset": offsets, "size": sizes}
-    return pa.table(columns, schema=pa.schema([INDEX.field(name) for name in columns]))
+def _judge(
+    faults: dict[str, list[str]], shards: int, skip_damaged: bool, note: Callable[[str], None]
+) -> None:
+    """Tells of the shards that are left out, or raises an error about them."""
+    empty, damaged = faults["empty"], faults["damaged"]
+    if damaged and not skip_damaged:
+        those = "it" if len(damaged) == 1 else "them"
+        raise UserError(
+            f"{_shown(damaged, shards)}: get {those} again, or leave {those} out with --skip-damaged"
+        )
+    if len(empty) + len(damaged) == shards:
+        raise UserError(f"no shard holds an image: {(empty or damaged)[0]}")
+    if damaged:
+        note(f"left out: {_shown(damaged, shards)}")
+    if empty:
+        note(f"left out: {_shown(empty, shards)}")
 
 
-def sample_key(name: str) -> str:
-    """The key of webdataset's sample: the path up to the first dot of the file's name."""
-    folder, slash, base = name.rpartition("/")
-    return folder + slash + base.partition(".")[0]
+def _shown(sentences: list[str], shards: int) -> str:
+    if len(sentences) == 1:
+        return sentences[0]
+    more = len(sentences) - _NAMED
+    rest = f"; and {more:,} more" if more > 0 else ""
+    return f"{len(sentences):,} of {shards:,} shards: {'; '.join(sentences[:_NAMED])}{rest}"
 
 
 class ImageReader:
@@ -323,23 +330,28 @@ def _stamp(path: str, is_shard: bool) -> list[object]:
     found = os.stat(path)
     if is_shard:
         return [found.st_size, found.st_mtime_ns]
-    return [sorted(name for name in os.listdir(path) if name.lower().endswith(ENDINGS))]
+    return [_names(path)]
 
 
-def _build_index(files: ImageFiles, field: str | None) -> pa.Buffer:
+def _build_index(files: ImageFiles, field: str | None) -> tuple[pa.Buffer, dict[str, list[str]]]:
+    """The index as an Arrow stream, and sentences about empty and about damaged shards."""
     sink = pa.BufferOutputStream()
+    faults: dict[str, list[str]] = {"empty": [], "damaged": []}
     with pa.ipc.new_stream(sink, INDEX) as writer:
         for number, table in enumerate(_tables(files, field)):
+            if isinstance(table, UserError):
+                faults["empty" if isinstance(table, EmptyShard) else "damaged"].append(str(table))
+                continue
             column = pa.array([number] * len(table), pa.int32())
             writer.write_table(table.add_column(0, INDEX.field("file"), column))
-    return sink.getvalue()
+    return sink.getvalue(), faults
 
 
-def _tables(files: ImageFiles, field: str | None) -> Iterator[pa.Table]:
+def _tables(files: ImageFiles, field: str | None) -> Iterator[pa.Table | UserError]:
     if not files.are_shards:
         yield from map(_index_folder, files.paths)
         return
-    index = partial(index_shard, field=field)
+    index = partial(_index_or_fault, field=field)
     workers = min(os.cpu_count() or 1, len(files.paths) // 8)
     progress = partial(tqdm, total=len(files.paths), desc="indexing", unit="shard", disable=None)
     if workers < 2:
@@ -349,8 +361,15 @@ def _tables(files: ImageFiles, field: str | None) -> Iterator[pa.Table]:
         yield from progress(pool.map(index, files.paths))
 
 
+def _index_or_fault(path: str, field: str | None) -> pa.Table | UserError:
+    try:
+        return index_shard(path, field)
+    except (EmptyShard, DamagedShard) as error:
+        return error
+
+
 def _index_folder(path: str) -> pa.Table:
-    names = sorted(name for name in os.listdir(path) if name.lower().endswith(ENDINGS))
+    names = _names(path)
     columns = {
         "name": pa.array(names, pa.string()),
         "field": pa.nulls(len(names), pa.string()),
@@ -358,41 +377,3 @@ def _index_folder(path: str) -> pa.Table:
         "size": pa.array([-1] * len(names), pa.int64()),
     }
     return pa.table(columns, schema=pa.schema([INDEX.field(name) for name in columns]))
-
-
-NAMINGS = (
-    "path",
-    "path without ending",
-    "file name",
-    "file name without ending",
-    "number in the file name without ending",  # COCO's 000000000139.jpg is image 139
-)
-
-
-def keys_by(naming: str, files: ImageFiles, owners: list[int], names: list[str]) -> list[str]:
-    """The keys of images under one of `NAMINGS`.
-
-    Args:
-        naming: one of `NAMINGS`.
-        files: what was indexed; paths are relative to its first folder, or inside a shard.
-        owners, names: columns `file` and `name` of the index.
-    """
-    if files.are_shards:
-        without_ending = sample_key
-    else:
-        place = files.paths[0]
-        folders = [os.path.relpath(path, place) for path in files.paths]
-        folders = ["" if folder == "." else folder + "/" for folder in folders]
-        names = [folders[owner] + name for owner, name in zip(owners, names, strict=True)]
-        without_ending = _without_ending
-    if naming.endswith("without ending"):
-        names = [without_ending(name) for name in names]
-    if "file name" in naming:
-        names = [name.rpartition("/")[2] for name in names]
-    if naming.startswith("number"):
-        names = [name.lstrip("0") or "0" if name.isdecimal() else name for name in names]
-    return names
-
-
-def _without_ending(name: str) -> str:
-    return os.path.splitext(name)[0]

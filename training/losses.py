@@ -83,11 +83,11 @@ class TagLoss(nn.Module):
             groups = torch.zeros(len(frequencies), dtype=torch.int64)
         self.num_groups = int(groups.max()) + 1 if len(groups) else 1
         members = [(groups == g).nonzero().flatten() for g in range(self.num_groups)]
+        self._new_ids: list[Tensor] = []  # (T,) each; on the CPU, where the trainer's positives are
         for g, ids in enumerate(members):
             self.register_buffer(f"_ids_{g}", ids, persistent=False)  # (tags of group g,)
-            new_id = torch.full((len(groups),), -1)  # (T,)
-            new_id.index_copy_(0, ids, torch.arange(len(ids)))
-            self.register_buffer(f"_new_id_{g}", new_id, persistent=False)
+            new_id = torch.full((len(groups),), -1)
+            self._new_ids.append(new_id.index_copy_(0, ids, torch.arange(len(ids))))
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.register_buffer("group_of", groups, persistent=False)
 
@@ -95,11 +95,12 @@ class TagLoss(nn.Module):
         """The positives of each softmax, with the tags' ids within it."""
         if self.num_groups == 1:
             return [positives]
-        return [positives.renumbered(getattr(self, f"_new_id_{g}")) for g in range(self.num_groups)]
+        return [positives.renumbered(ids.to(positives.cols.device)) for ids in self._new_ids]
 
     def images(self, positives: Positives) -> Tensor:
         """How many images have a tag in each softmax, the denominators of Eq. 2: int64 of shape (G,)."""
-        return images_with_tags(positives, self.group_of, self.num_groups)
+        group_of = self.group_of.to(positives.cols.device)
+        return images_with_tags(positives, group_of, self.num_groups)
 
     def forward(
         self, images: Tensor, tags: Tensor, positives: Positives, denominators: Tensor | None = None
@@ -109,7 +110,7 @@ class TagLoss(nn.Module):
         Args:
             images: features of shape (B, D), of any length.
             tags: unit vectors of shape (T, D); they take no gradient.
-            positives: of the B images.
+            positives: of the B images; on the CPU the host need not wait for a GPU.
             denominators: divisors of the G sums over images, shape (G,), for a batch that is a part of
                 a larger one; they may be below 1, as a mean over ranks is. None takes
                 `images(positives)`.
@@ -119,6 +120,7 @@ class TagLoss(nn.Module):
         """
         if denominators is None:
             denominators = self.images(positives)
+        denominators = denominators.to(images.device)
         with torch.autocast(images.device.type, enabled=False):
             dtype = torch.promote_types(images.dtype, torch.float32)
             v = F.normalize(images.to(dtype), dim=-1)  # (B, D)
@@ -141,19 +143,21 @@ class TagLoss(nn.Module):
     ) -> Tensor:
         """The sum of the loss over images with a tag, shape ()."""
         positives, kept = positives.without_empty()
-        v = v[kept]  # (images with a tag, D)
-        share = 1 / positives.counts.to(v.dtype)  # (images with a tag,), the 1 / |P_i| of Eq. 2
+        v = v[kept.to(v.device, non_blocking=True)]  # (images with a tag, D)
+        counts = positives.counts.to(v.device, v.dtype, non_blocking=True)  # (images with a tag,)
+        share = 1 / counts  # the 1 / |P_i| of Eq. 2
         if self.kind == FOCAL:
             return pairwise_loss(v, scale, tags, positives, share, focal_positive, focal_negative)
         if self.kind == ASYMMETRIC:
             return pairwise_loss(
                 v, scale, tags, positives, share, asymmetric_positive, asymmetric_negative
             )
-        values, bias = share[positives.rows], torch.zeros_like(frequencies)  # (nnz,), (T,)
+        rows, cols = (t.to(v.device, non_blocking=True) for t in (positives.rows, positives.cols))
+        values, bias = share[rows], torch.zeros_like(frequencies)  # (nnz,), (T,)
         if self.kind == BALANCED:
             bias = frequencies.log()
         elif self.kind == WEIGHTED:
-            values = values * (frequencies.mean() / frequencies)[positives.cols]
+            values = values * (frequencies.mean() / frequencies)[cols]
         return softmax_loss(v, scale, tags, positives, values, bias)
 
 
@@ -241,6 +245,8 @@ class MultiLabelContrastiveLoss(nn.Module):
         """As `TagLoss.forward`; images of the other ranks and their tags are part of the batch."""
         if denominators is None:
             denominators = self.images(positives)
+        positives = positives.to(images.device)
+        denominators = denominators.to(images.device)
         with torch.autocast(images.device.type, enabled=False):
             dtype = torch.promote_types(images.dtype, torch.float32)
             v = F.normalize(images.to(dtype), dim=-1)  # (B, D)

@@ -13,7 +13,7 @@ Each file is renamed once it is complete, so the last good checkpoint survives a
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -128,8 +128,9 @@ def read_checkpoint(folder: Folder, settings: Settings, origin: Origin) -> Check
             f"the checkpoint {place} was trained on {made_from.images:,} labelled images, "
             f"and now there are {origin.images:,}"
         )
+    defaults = {field.name: field.default for field in fields(Settings)} | BEFORE
     for key, now in settings.fixed().items():
-        then = metadata["settings"].get(key, BEFORE.get(key, now))
+        then = metadata["settings"].get(key, defaults[key])
         if then != now:
             raise UserError(
                 f"the checkpoint {place} was trained with {key} {then}, not {now}: "

@@ -8,35 +8,39 @@ from typing import Any
 
 from common.errors import UserError
 from common.flags import setting
-from training.augment import CROPS, RANDOM, Augmentation
-from training.clip import MODEL, WEIGHTS
+from training.augment import BICUBIC, CROPS, INTERPOLATIONS, RANDOM, Augmentation
+from training.clip import MODEL, TAG_TEMPLATE, WEIGHTS
 from training.losses import BALANCED, GROUPVIT, TAG_LOSSES
 from training.surgery import MODES, SURGERY, ImagePath
 
+PAPER, RELEASE = "paper", "release"
 PATCHES, CLASS = "patches", "class"
 POOLS = (PATCHES, CLASS)
 IMAGENET, CLIP_OWN = "imagenet", "clip"
 NORMALISATIONS = (IMAGENET, CLIP_OWN)
+TAGGED, ALL = "tagged", "all"
+MEANS = (TAGGED, ALL)
 PRECISIONS = ("auto", "fp32", "bf16")
 REFERENCE_BATCH = 4096  # the batch size that --lr is given for
 # A checkpoint can be resumed with other values of these settings, and of no others.
 MAY_CHANGE = (
-    "labels", "images", "key_field", "runs", "name", "cache", "model", "weights", "quick_gelu",
-    "epochs", "steps", "micro_batch", "workers", "precision", "save_every", "log_every", "resume",
+    "protocol", "labels", "images", "key_field", "skip_damaged", "runs", "name", "cache", "model", "weights", "quick_gelu",
+    "epochs", "steps", "micro_batch", "workers", "precision", "tf32", "channels_last", "compile", "save_every", "log_every", "resume",
     "wandb",
 )  # fmt: skip
 GROUPS = {
     "data": (
-        "labels", "images", "key_field", "workers", "size", "crop", "min_scale", "flip", "jitter",
-        "normalisation",
+        "labels", "images", "key_field", "skip_damaged", "workers", "size", "crop", "min_scale",
+        "interpolation", "flip", "jitter", "randaugment", "erasing", "normalisation",
     ),
-    "run": ("runs", "name", "resume", "cache", "save_every", "log_every", "wandb"),
+    "run": ("protocol", "runs", "name", "resume", "cache", "save_every", "log_every", "wandb"),
     "model": (
-        "model", "weights", "quick_gelu", "path", "depth", "blocks", "pool", "precision",
+        "model", "weights", "quick_gelu", "path", "depth", "blocks", "pool",
     ),
+    "speed": ("precision", "tf32", "channels_last", "compile"),
     "loss and optimiser": (
-        "tag_loss", "separate", "tag_weight", "text_weight", "batch_size", "micro_batch", "epochs",
-        "steps", "lr", "weight_decay", "clip_norm", "seed",
+        "tag_loss", "separate", "mean_over", "prompt", "tag_weight", "text_weight", "batch_size",
+        "micro_batch", "epochs", "steps", "lr", "weight_decay", "decay_scalars", "clip_norm", "seed",
     ),
 }  # fmt: skip
 
@@ -45,7 +49,7 @@ GROUPS = {
 class Settings:
     """Settings of `training/train.py`; every field is a flag of the same name.
 
-    The defaults are the paper's.
+    The defaults are those of the protocol `paper`; `training/protocols.py` has others.
 
     Raises:
         UserError: a value is unknown or out of its range, or two settings exclude each other.
@@ -61,6 +65,14 @@ class Settings:
         None,
         "join images and labels by this field of each image's .json, for example url",
         metavar="FIELD",
+    )
+    skip_damaged: bool = setting(
+        False, "leave out shards that are cut off or no tar, which are an error else"
+    )
+    protocol: str = setting(
+        PAPER,
+        "whose training the defaults are: the paper's text, or the authors' code; see training/README.md",
+        choices=(PAPER, RELEASE),
     )
     runs: str = setting("data/runs", "folder of runs", metavar="DIR")
     name: str = setting("tagalign", "folder of this run, inside --runs", metavar="NAME")
@@ -91,11 +103,21 @@ class Settings:
     )
     tag_loss: str = setting(BALANCED, "multi-tag classification loss", choices=TAG_LOSSES)
     separate: bool = setting(False, "use one softmax for objects and another for attributes")
+    mean_over: str = setting(
+        TAGGED,
+        "images that the tag loss is the mean of: those with a tag (Eq. 2), or all of the batch",
+        choices=MEANS,
+    )
+    prompt: str = setting(
+        TAG_TEMPLATE, "what CLIP embeds for a tag, with {} for it", metavar="TEXT"
+    )
     tag_weight: float = setting(1.0, "weight of the tag loss; 0 leaves it out", metavar="X")
     text_weight: float = setting(1.0, "weight of the image-text loss; 0 leaves it out", metavar="X")
     batch_size: int = setting(REFERENCE_BATCH, "images of a step, over all ranks", metavar="N")
-    micro_batch: int = setting(
-        256, "largest number of images that a rank puts through the model at once", metavar="N"
+    micro_batch: int | None = setting(
+        None,
+        "largest number of images that a rank puts through the model at once; default as many as fit",
+        metavar="N",
     )
     lr: float = setting(
         1e-3,
@@ -105,6 +127,7 @@ class Settings:
     weight_decay: float = setting(
         0.05, "of matrices and convolutions; vectors and scalars have none", metavar="X"
     )
+    decay_scalars: bool | None = setting(False, "gates and temperatures have weight decay, too")
     clip_norm: float = setting(5.0, "largest norm of a step's gradient", metavar="X")
     epochs: float = setting(
         9.0,
@@ -123,6 +146,15 @@ class Settings:
     jitter: float = setting(
         0.0, "largest relative change of brightness, contrast and saturation", metavar="X"
     )
+    interpolation: str = setting(
+        BICUBIC, "how a crop is resized; both without aliasing", choices=INTERPOLATIONS
+    )
+    randaugment: str = setting(
+        "", "RandAugment as timm writes it, for example rand-m9-mstd0.5-inc1", metavar="NAME"
+    )
+    erasing: float = setting(
+        0.0, "probability that noise takes the place of a rectangle of the image", metavar="X"
+    )
     normalisation: str = setting(
         IMAGENET,
         "mean and standard deviation of pixels: ImageNet's, which the release's checkpoints were trained "
@@ -139,6 +171,11 @@ class Settings:
         "of encoder and projector: auto is bf16 on a GPU and fp32 on a CPU; losses are always fp32",
         choices=PRECISIONS,
     )
+    tf32: bool = setting(
+        False, "multiply float32 matrices in TF32 on a GPU that has it, those of the losses too"
+    )
+    channels_last: bool = setting(False, "keep the projector's convolutions in channels-last order")
+    compile: bool = setting(False, "compile encoder and projector with torch.compile")
     seed: int = setting(0, "of the order, the augmentation and the initial weights", metavar="N")
     save_every: int = setting(500, "steps between checkpoints", metavar="N")
     log_every: int = setting(10, "steps between lines of metrics", metavar="N")
@@ -154,16 +191,21 @@ class Settings:
             raise UserError(str(error)) from error
         _one_of("--tag-loss", self.tag_loss, TAG_LOSSES)
         _one_of("--pool", self.pool, POOLS)
+        _one_of("--mean-over", self.mean_over, MEANS)
+        if self.prompt.count("{}") != 1 or self.prompt.count("{") + self.prompt.count("}") != 2:
+            raise UserError(
+                f"--prompt has {{}} once, for the tag, and no other brace: '{self.prompt}'"
+            )
         _one_of("--precision", self.precision, PRECISIONS)
         _one_of("--normalisation", self.normalisation, NORMALISATIONS)
-        for name in ("batch_size", "micro_batch", "save_every", "log_every"):
+        for name in ("batch_size", "save_every", "log_every"):
             _at_least(name, getattr(self, name), 1)
         for name in ("blocks", "seed", "tag_weight", "text_weight", "weight_decay"):
             _at_least(name, getattr(self, name), 0)
         for name in ("lr", "clip_norm", "epochs"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{_flag(name)} is above 0, not {getattr(self, name)}")
-        for name, least in (("steps", 1), ("workers", 0), ("size", 1)):
+        for name, least in (("steps", 1), ("workers", 0), ("size", 1), ("micro_batch", 1)):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), least)
         if self.tag_weight == self.text_weight == 0:
@@ -193,8 +235,10 @@ class Settings:
         cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         return min(max(cores, 1), 8)
 
-    def augmentation(self, size: int) -> Augmentation:
-        return Augmentation(size, self.crop, self.min_scale, self.flip, self.jitter)
+    def augmentation(self, size: int, **colours: tuple[float, ...]) -> Augmentation:
+        """The way from a file to pixels; `colours` are `mean` and `std` of `Augmentation`."""
+        names = ("crop", "min_scale", "flip", "jitter", "interpolation", "randaugment", "erasing")
+        return Augmentation(size, **{name: getattr(self, name) for name in names}, **colours)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -16,13 +16,24 @@ from labels.vocabulary import ATTRIBUTE
 from training.clip import tag_embeddings
 from training.data import Join, LabelledImages, Order, cached_join
 from training.distributed import rank, world_size
+from training.groupvit import GroupVit
 from training.images import find_images, open_index
 from training.losses import BALANCED, WEIGHTED
-from training.model import Encoder, Objective, TagAlign, load_encoder, make_head
+from training.model import (
+    Encoder,
+    Objective,
+    TagAlign,
+    load_encoder,
+    make_head,
+    mean_and_std,
+)
 from training.runs import Origin
-from training.settings import REFERENCE_BATCH, Settings
+from training.settings import REFERENCE_BATCH, TAGGED, Settings
 
 BETAS, EPSILON = (0.9, 0.999), 1e-6  # the paper's release
+CPU_MEMORY = 4 << 30  # bytes for the activations of a micro-batch
+GPU_SHARE = 0.7  # of the free memory, for the same
+GROUPVIT_IMAGES = 256  # a micro-batch of GroupViT, all of whose image side is trained
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,7 @@ class Setup:
         order: in which they are read.
         batch_size: images of a step over all ranks, at most the number of labelled images.
         steps: of the whole run.
+        micro_batch: images that this rank can put through the model at once, see `images_that_fit`.
         origin: what a checkpoint must match to be resumed.
     """
 
@@ -49,6 +61,7 @@ class Setup:
     order: Order
     batch_size: int
     steps: int
+    micro_batch: int
     origin: Origin
 
     @property
@@ -73,7 +86,7 @@ def prepare(settings: Settings, device: torch.device) -> Setup:
     size = settings.size or encoder.image_size
     if size % encoder.patch_size:
         raise UserError(f"--size {size} is not whole patches of {encoder.patch_size} pixels")
-    tags = tag_embeddings(encoder, labels.vocabulary.tags, Folder(settings.cache))
+    tags = tag_embeddings(encoder, labels.vocabulary.tags, Folder(settings.cache), settings.prompt)
     kinds = labels.vocabulary.kinds
     group_of = torch.tensor([int(k == ATTRIBUTE) for k in kinds]) if settings.separate else None
     torch.manual_seed(settings.seed)
@@ -83,7 +96,8 @@ def prepare(settings: Settings, device: torch.device) -> Setup:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
     tokenizer = encoder.tokenizer if settings.text_weight else None
-    augmentation = settings.augmentation(size)
+    mean, std = mean_and_std(encoder, settings.normalisation)
+    augmentation = settings.augmentation(size, mean=mean, std=std)
     data = LabelledImages(index, files, joined, labels, augmentation, tokenizer, settings.seed)
     if tokenizer is not None:
         labels.captions([0])  # writes their sidecar now, and not in every worker
@@ -104,24 +118,51 @@ def prepare(settings: Settings, device: torch.device) -> Setup:
         Order(len(data), shards, settings.seed),
         batch_size,
         steps,
+        settings.micro_batch or images_that_fit(encoder, size, settings.blocks, device),
         origin,
     )
+
+
+def images_that_fit(encoder: Encoder, size: int, blocks: int, device: torch.device) -> int:
+    """How many images a micro-batch has if nobody says, by an estimate of their activations.
+
+    A batch that is cut needs the projector's forward pass twice, so it is cut only where it must be.
+
+    Args:
+        encoder: the frozen model.
+        size: side of the images, in pixels.
+        blocks: of the projector.
+        device: a GPU's free memory counts; a CPU's is taken to be `CPU_MEMORY`.
+    """
+    if isinstance(encoder, GroupVit):
+        return GROUPVIT_IMAGES
+    memory = CPU_MEMORY
+    if device.type == "cuda":
+        memory = int(GPU_SHARE * torch.cuda.mem_get_info(device)[0])
+    # A gated convolution keeps four arrays of the tokens' shape for its gradient; the frozen tokens, the
+    # last norm and the features are six more.
+    arrays = 8 * blocks + 6
+    bytes_of_image = arrays * (size // encoder.patch_size) ** 2 * encoder.width * 4
+    return max(memory // bytes_of_image, 1)
 
 
 def make_optimiser(model: nn.Module, settings: Settings, batch_size: int) -> torch.optim.AdamW:
     """AdamW with a constant learning rate of `lr * batch_size / REFERENCE_BATCH`.
 
-    Matrices and convolutions have weight decay; biases, norms, gates and temperatures have none.
+    Matrices and convolutions have weight decay, biases and norms have none, and gates and temperatures
+    have it if `decay_scalars`, as in the paper's release.
 
     Args:
         model: the trained modules.
-        settings: `lr` and `weight_decay`.
+        settings: `lr`, `weight_decay` and `decay_scalars`.
         batch_size: images of a step over all ranks.
     """
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
+    decayed, others = [], []
+    for p in model.parameters():
+        has_decay = p.ndim > 1 or (p.ndim == 0 and settings.decay_scalars)
+        (decayed if has_decay else others).append(p)
     groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
     lr = settings.lr * batch_size / REFERENCE_BATCH
@@ -142,7 +183,7 @@ def _find(settings: Settings, labels: Labels):
             f"{world_size()} ranks are more than the {len(files.paths)} shards at "
             f"{settings.images}: start fewer, or cut the images into more shards"
         )
-    index = open_index(files, settings.key_field, cache)
+    index = open_index(files, settings.key_field, cache, settings.skip_damaged, say)
     joined = cached_join(index, files, labels, settings.key_field, cache)
     images = len(np.unique(joined.images))
     several = "" if images == len(joined.images) else f", {len(joined.images):,} captions together"
@@ -153,7 +194,8 @@ def _find(settings: Settings, labels: Labels):
     tagged = labels.indptr[joined.labels + 1] > labels.indptr[joined.labels]
     if not tagged.any():
         raise UserError(f"none of these images has a tag: was {settings.labels} made for them?")
-    if not settings.text_weight:  # images without a tag have no loss
+    # Images without a tag have no loss of their own.
+    if not settings.text_weight and settings.mean_over == TAGGED:
         joined = Join(joined.images[tagged], joined.labels[tagged])
     return index, files, joined
 

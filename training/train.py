@@ -23,6 +23,7 @@ if __name__ == "__main__":
 
 from common.errors import UserError
 from common.flags import add_flags, given
+from training.protocols import values_of
 from training.settings import GROUPS, Settings
 
 
@@ -32,11 +33,16 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     Raises:
         UserError: as `Settings`.
     """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_flags(first, Settings, ("protocol",))
+    first.add_argument("--epochs", default=argparse.SUPPRESS)
+    known = first.parse_known_args(arguments)[0]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    defaults = values_of(known.protocol, vars(known))
     for title, names in GROUPS.items():
-        add_flags(parser.add_argument_group(title), Settings, names)
+        add_flags(parser.add_argument_group(title), Settings, names, defaults)
     return Settings(**given(parser.parse_args(arguments), Settings))
 
 

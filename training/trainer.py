@@ -46,7 +46,7 @@ from training.runs import (
     save_settings,
     set_random_state,
 )
-from training.settings import Settings
+from training.settings import TAGGED, Settings
 from training.setup import make_optimiser, prepare, say
 from training.stopping import NotANumber, NumberWatch, Stopped, StopSignals
 
@@ -94,13 +94,19 @@ class Trainer:
             self.optimiser = make_optimiser(self.model, settings, self.setup.batch_size)
             torch.manual_seed(settings.seed + 1 + rank())  # each rank has its own noise
         self._resume()
+        if settings.tf32:
+            torch.set_float32_matmul_precision("high")
+        if settings.channels_last:
+            self.model.head.to(memory_format=torch.channels_last)
         self.head = self.model.head
         if world_size() > 1:
             self.head = DistributedDataParallel(self.head)
+        compiled = torch.compile if settings.compile else lambda function: function
+        self._run_head, self._run_encoder = compiled(self.head), compiled(frozen_tokens)
         self.batches = MicroBatches(
             self.setup.order,
             self.setup.batch_size,
-            settings.micro_batch,
+            min(from_all_ranks(self.setup.micro_batch)),  # all ranks cut in the same way
             self.step,
             self.setup.steps,
             rank(),
@@ -215,7 +221,7 @@ class Trainer:
         for number, (frozen, _) in enumerate(encoded):
             set_random_state(random_states[number], self.device)  # the same noise as the first time
             is_last = number + 1 == len(parts)
-            is_single = self.head is self.model.head  # without DDP there is nothing to synchronise
+            is_single = world_size() == 1  # without DDP there is nothing to synchronise
             with contextlib.nullcontext() if is_last or is_single else self.head.no_sync():
                 again = self._features(frozen)  # (b, D)
                 with self.watch.phase("backward"):
@@ -225,13 +231,13 @@ class Trainer:
     def _features(self, frozen: Frozen) -> Tensor:
         """The average-pooled image features, float32 of shape (b, D)."""
         with self.watch.phase("projector"), self._autocast():
-            return self.head(*frozen).float().mean(dim=1)  # of (b, N, D)
+            return self._run_head(*frozen).float().mean(dim=1)  # of (b, N, D)
 
     def _loss(
         self, features: Tensor, parts: list[Batch], denominators: Tensor, texts: Tensor
     ) -> Terms:
         with self.watch.phase("loss"):
-            positives = Positives.joined([part.positives for part in parts]).to(self.device)
+            positives = Positives.joined([part.positives for part in parts])
             return self.model.objective(features, self.setup.tags, positives, denominators, texts)
 
     def _share_temperatures(self) -> None:
@@ -252,10 +258,13 @@ class Trainer:
         problem = next((batch.problem for batch in parts if batch.problem), "")
         if problem:
             raise UserError(problem)
-        tagged = sum(  # (G,)
-            images_with_tags(batch.positives, self.setup.group_of, self.setup.num_groups)
-            for batch in parts
-        )
+        if self.settings.mean_over == TAGGED:
+            tagged = sum(  # (G,)
+                images_with_tags(batch.positives, self.setup.group_of, self.setup.num_groups)
+                for batch in parts
+            )
+        else:
+            tagged = torch.full((self.setup.num_groups,), sum(len(b.pixels) for b in parts))
         broken = self._numbers.found()
         others = [
             sum(b.tried for b in parts),
@@ -282,7 +291,7 @@ class Trainer:
             encoder = self.setup.encoder
             pixels = batch.pixels.to(self.device, non_blocking=True)  # (b, size, size, 3)
             mean, std = mean_and_std(encoder, self.settings.normalisation)
-            frozen = frozen_tokens(encoder, normalise(pixels, mean, std), self.settings)
+            frozen = self._run_encoder(encoder, normalise(pixels, mean, std), self.settings)
             texts = torch.zeros(len(pixels), 0, device=self.device)
             if self.settings.text_weight:
                 texts = encoder.encode_tokens(batch.tokens.to(self.device, non_blocking=True))

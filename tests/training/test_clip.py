@@ -96,6 +96,71 @@ def test_weights_come_from_a_state_dict_or_a_torchscript_archive(small_vit, tmp_
     assert not torch.allclose(loaded.visual(images), model.visual(images))
 
 
+def activation(clip) -> str:
+    return type(clip.visual.transformer.resblocks[-1].mlp.gelu).__name__
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("own_name", [True, False])
+def test_a_file_of_weights_has_the_activation_of_the_config_beside_it(
+    quick, own_name, small_vit, monkeypatch, tiny_config, tmp_path, save_clip, capsys
+):
+    monkeypatch.setitem(
+        open_clip.factory._MODEL_CONFIGS,
+        f"{small_vit}-quickgelu",
+        tiny_config | {"quick_gelu": True},
+    )
+    folder = save_clip(tmp_path / "saved", quick_gelu=quick)
+    file = folder / ("mine.safetensors" if own_name else "open_clip_model.safetensors")
+    if own_name:
+        (folder / "open_clip_model.safetensors").rename(file)
+    expected = "QuickGELU" if quick else "GELU"
+    by_file = load_clip(small_vit, str(file))
+    assert activation(by_file) == expected
+    assert by_file.mean == (0.5, 0.5, 0.5)  # as the config says, too
+    assert activation(load_clip(f"{small_vit}-quickgelu", str(file))) == expected
+    assert activation(load_clip(small_vit, str(file), quick_gelu=not quick)) != expected
+    assert capsys.readouterr().err == ""
+    if not own_name:
+        assert load_clip(str(folder)).fingerprint == by_file.fingerprint
+
+
+def test_a_file_alone_asks_which_activation_where_a_name_has_both(
+    small_vit, monkeypatch, tiny_config, tmp_path, save_clip
+):
+    monkeypatch.setitem(
+        open_clip.factory._MODEL_CONFIGS,
+        f"{small_vit}-quickgelu",
+        tiny_config | {"quick_gelu": True},
+    )
+    monkeypatch.setattr(open_clip, "list_models", lambda: [small_vit, f"{small_vit}-quickgelu"])
+    saved = save_clip(tmp_path / "saved") / "open_clip_model.safetensors"
+    file = str(saved.rename(tmp_path / "alone.safetensors"))
+    with pytest.raises(
+        UserError, match=r"which activation .* add --quick-gelu .* or --no-quick-gelu"
+    ):
+        load_clip(small_vit, file)
+    assert activation(load_clip(small_vit, file, quick_gelu=True)) == "QuickGELU"
+    assert activation(load_clip(small_vit, file, quick_gelu=False)) == "GELU"
+    assert activation(load_clip(f"{small_vit}-quickgelu", file)) == "QuickGELU"
+    assert activation(load_clip(f"{small_vit}-quickgelu", file, quick_gelu=False)) == "GELU"
+
+
+def test_a_file_alone_says_which_activation_is_taken(small_vit, tmp_path, save_clip, capsys):
+    saved = save_clip(tmp_path / "saved") / "open_clip_model.safetensors"
+    file = saved.rename(tmp_path / "alone.safetensors")
+    load_clip(small_vit, str(file))
+    assert "alone.safetensors is taken to need GELU" in capsys.readouterr().err
+
+
+def test_a_damaged_config_beside_weights_is_one_sentence(small_vit, tmp_path, save_clip):
+    folder = save_clip(tmp_path / "saved")
+    for content in ("{", "[]", '{"model_cfg": 3}'):
+        (folder / "open_clip_config.json").write_text(content)
+        with pytest.raises(UserError, match=r"open_clip_config\.json, beside .*, is damaged"):
+            load_clip(small_vit, str(folder / "open_clip_model.safetensors"))
+
+
 def test_openais_weights_by_name_get_openais_activation():
     assert clip_module._needs_quick_gelu("ViT-B-16", "openai")
     assert not clip_module._needs_quick_gelu("ViT-B-16", "laion2b_s34b_b88k")

@@ -23,7 +23,7 @@ def start(rank: int, work, port: int, arguments: tuple, results) -> None:
     torch.set_num_threads(1)
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": "",
     }  # fmt: skip
     try:
         results[rank] = work(rank, *arguments)
@@ -38,7 +38,11 @@ def on_two_ranks(free_port):
     def run(work, *arguments):
         with mp.Manager() as manager:
             results = manager.dict()
-            both = mp.spawn(start, (work, free_port(), arguments, results), nprocs=2, join=False)
+            # A fork has imported everything already, and cannot use a GPU.
+            method = "spawn" if torch.cuda.is_available() else "fork"
+            both = mp.start_processes(
+                start, (work, free_port(), arguments, results), 2, join=False, start_method=method
+            )
             end = time.monotonic() + PATIENCE
             while not both.join(timeout=1):
                 if time.monotonic() > end:

@@ -7,10 +7,12 @@ import os
 import resource
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
+from common.errors import UserError
+from training.protocols import settings_of
 from training.settings import Settings
 from training.train import main, parse
 
@@ -121,9 +123,35 @@ def test_flags_become_settings_of_their_types():
     assert parse(line.split()) == expected
 
 
+def test_a_protocol_gives_the_defaults_and_flags_replace_single_ones():
+    release = parse(["--labels", "x", "--protocol", "release"])
+    assert release == settings_of("release", labels="x")
+    assert (release.tag_loss, release.mean_over, release.steps) == ("softmax", "all", 30_000)
+    assert (release.flip, release.erasing, release.decay_scalars) == (0.5, 0.25, True)
+    assert release.randaugment == "rand-m9-mstd0.5-inc1"
+    assert (release.interpolation, release.prompt) == ("bilinear", "a photo of a {}.")
+    line = "--labels x --protocol release --tag-loss balanced --flip 0 --no-decay-scalars"
+    given = parse(line.split())
+    changed = {"tag_loss": "balanced", "flip": 0.0, "decay_scalars": False}
+    assert given == replace(release, **changed) == settings_of("release", labels="x", **changed)
+    assert parse(["--labels", "x", "--protocol", "paper"]) == Settings("x")
+    epochs = parse(["--labels", "x", "--protocol", "release", "--epochs", "2"])
+    assert (epochs.steps, epochs.epochs) == (None, 2.0)
+    assert epochs == settings_of("release", labels="x", epochs=2.0)
+    with pytest.raises(UserError, match="--protocol is one of paper, release, not 'x'"):
+        settings_of("x", labels="y")
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        ({"randaugment": "much"}, "RandAugment is written as rand-m9"),
+        ({"randaugment": "rand-m9-qq3"}, "RandAugment is written as rand-m9"),
+        ({"erasing": 2}, "the erasing is a probability"),
+        ({"prompt": "a photo"}, "--prompt has {} once"),
+        ({"prompt": "{} {}"}, "--prompt has {} once"),
+        ({"prompt": "{} {x}"}, "--prompt has {} once"),
+        ({"micro-batch": 0}, "--micro-batch is at least 1"),
         ({"labels": "nowhere.parquet"}, "nowhere.parquet"),
         ({"images": "nowhere"}, "there are no images at nowhere"),
         ({"model": "ViT-Z"}, "open_clip knows no model 'ViT-Z'"),
@@ -179,6 +207,21 @@ def test_an_empty_or_cut_off_shard_is_one_sentence(short, tmp_path, pictures, ma
         error = capsys.readouterr().err
         assert sentence in error
         assert len(error.strip().splitlines()) == 1
+
+
+def test_a_damaged_shard_is_left_out_if_asked_for(short, tmp_path, pictures, make_shard, capsys):
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    items = list(pictures.items())
+    make_shard(shards / "a.tar", dict(items[:20]))
+    (shards / "b.tar").write_bytes(b"<html>" * 500)
+    (shards / "c.tar").write_bytes(b"")
+    assert main(flags(short | {"images": shards})) == 2
+    assert "leave it out with --skip-damaged" in capsys.readouterr().err
+    assert main([*flags(short | {"images": shards}), "--skip-damaged"]) == 0
+    out = capsys.readouterr().out
+    assert "left out: the shard" in out
+    assert "20 of 20 images have one of the 32 rows" in out
 
 
 def test_a_disk_that_fills_while_saving_leaves_the_last_good_checkpoint(short, root, tmp_path):

@@ -8,15 +8,20 @@ import signal
 import sys
 from dataclasses import replace
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from common.errors import UserError
+from labels.label_file import LABELS, LabelWriter
+from labels.vocabulary import OBJECT, Vocabulary
 from training import trainer
 from training.clip import _fingerprint
 from training.losses import TAG_LOSSES
+from training.setup import images_that_fit
 from training.trainer import Trainer, train
 
 
@@ -57,7 +62,8 @@ def test_it_overfits_32_images(world, tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_that_is_killed_and_resumed_equals_one_that_is_not(world, tmp_path, workers):
-    whole = world.settings(tmp_path, name="whole", workers=workers, flip=0.5, jitter=0.3)
+    augmented = {"flip": 0.5, "jitter": 0.3, "randaugment": "rand-m9-mstd0.5-inc1", "erasing": 0.5}
+    whole = world.settings(tmp_path, name="whole", workers=workers, **augmented)
     train(whole)
     train(replace(whole, name="parts", steps=2))
     # what a kill leaves behind: figures of steps after the checkpoint, the last line half written
@@ -98,6 +104,39 @@ def test_micro_batches_change_nothing(world, tmp_path):
     assert norms[1] == pytest.approx(norms[0], rel=1e-4)
 
 
+def test_a_batch_that_fits_goes_through_the_projector_once(
+    world, tmp_path, make_labels, pictures, monkeypatch
+):
+    """320 captions of 32 images; GradCache would need a second forward pass."""
+    rows = [
+        {"key": key, "caption": f"{text} {again}", "tag_ids": [again % 3]}
+        for key, (text, _) in pictures.items()
+        for again in range(10)
+    ]
+    vocabulary = Vocabulary(["a", "b", "c"], [OBJECT] * 3, np.array([1, 1, 1]), 320)
+    with LabelWriter(tmp_path / "many.parquet", vocabulary) as writer:
+        writer.write(pa.Table.from_pylist(rows, schema=LABELS))
+    settings = world.settings(
+        tmp_path, labels=str(tmp_path / "many.parquet"), batch_size=320, steps=1
+    )
+    ours = Trainer(settings, torch.device("cpu"))
+    passes = []
+    ours.model.head.register_forward_hook(lambda *_: passes.append(1))
+    ours._one_step(iter(trainer.make_loader(ours.setup.data, ours.batches, 0, False)))
+    assert len(passes) == 1
+    cut = Trainer(replace(settings, name="cut", micro_batch=100), torch.device("cpu"))
+    assert cut.batches.parts == 4
+
+
+def test_what_fits_is_estimated_from_the_free_memory(tiny, monkeypatch):
+    few = images_that_fit(tiny, 64, 2, torch.device("cpu"))
+    assert few == (4 << 30) // (22 * 64 * 32 * 4)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * few, 20 * few))
+    assert images_that_fit(tiny, 64, 2, torch.device("cuda")) == 1
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (40 << 30, 80 << 30))
+    assert images_that_fit(tiny, 64, 2, torch.device("cuda")) == pytest.approx(7 * few, rel=1e-3)
+
+
 def test_workers_and_the_form_of_the_images_change_nothing(world, tmp_path):
     """Shards have an order of their own; one shard holds them all in the order of the folder."""
     settings = world.settings(tmp_path, name="none")
@@ -123,6 +162,7 @@ def test_every_tag_loss_trains(kind, world, tmp_path):
         {"pool": "class"},
         {"path": "maskclip"},
         {"path": "naclip"},
+        {"randaugment": "rand-m9-mstd0.5-inc1", "erasing": 0.25, "interpolation": "bilinear"},
         {"path": "none"},
         {"separate": True},
         {"text_weight": 0.0},
@@ -158,6 +198,38 @@ def test_the_optimiser_is_the_papers(world, tmp_path):
     assert (matrices["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
     assert all(p.ndim > 1 for p in matrices["params"])
     assert all(p.ndim <= 1 for p in others["params"])
+
+
+def test_the_release_decays_gates_and_temperatures_too(world, tmp_path):
+    ours = Trainer(world.settings(tmp_path, decay_scalars=True), torch.device("cpu"))
+    decayed, others = ours.optimiser.param_groups
+    assert {p.ndim for p in decayed["params"]} == {0, 2, 4}
+    assert {p.ndim for p in others["params"]} == {1}
+
+
+def test_the_mean_is_over_tagged_images_or_over_all(world, tmp_path, make_labels, pictures):
+    captions = {key: text if int(key) % 4 == 0 else "of" for key, (text, _) in pictures.items()}
+    labels = str(make_labels(tmp_path / "quarter.parquet", captions))
+    curves = {}
+    for mean_over in ("tagged", "all"):
+        settings = world.settings(
+            tmp_path, name=mean_over, mean_over=mean_over, labels=labels, batch_size=32, steps=1,
+            crop="center", text_weight=0.0 if mean_over == "all" else 1.0,
+        )  # fmt: skip
+        train(settings)
+        curves[mean_over] = curve(settings)[0]["loss_tag"]
+    assert curves["all"] == pytest.approx(curves["tagged"] / 4, rel=1e-5)
+
+
+def test_tags_are_embedded_with_the_prompt_of_the_settings(world, tmp_path):
+    with_stop = Trainer(world.settings(tmp_path, prompt="a photo of a {}."), torch.device("cpu"))
+    clip = with_stop.setup.encoder
+    tags = with_stop.setup.data.labels.vocabulary.tags
+    expected = clip.encode_texts([f"a photo of a {tag}." for tag in tags])
+    torch.testing.assert_close(with_stop.setup.tags, expected)
+    assert (
+        expected - clip.encode_texts([f"A photo of a {tag}" for tag in tags])
+    ).abs().max() > 0.01
 
 
 def test_a_batch_is_no_larger_than_the_data(world, tmp_path, capsys):

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import PurePath
 
 from parsing.source.readers import Source
-from training.images import find_images, index_shard, sample_key
+from training.images import find_images
+from training.shards import index_shard, sample_key
 from workflows.cc12m.checks.finding import FAILED, OK, WARNING, Finding, ok, warning
 
 READ = 1_000_000  # rows of captions whose keys are compared

@@ -206,7 +206,7 @@ def fingerprint(dense: Dense) -> str:
 
 def digest(names: Sequence[str]) -> str:
     """Hex digest of names, in their order."""
-    return xxhash.xxh3_64_hexdigest("\n".join(names))
+    return xxhash.xxh3_64_hexdigest("\n".join(names).encode())
 
 
 def complaint(results: Sequence[Result], out: str) -> str | None:

@@ -106,8 +106,7 @@ def segment(
     owners = (*range(len(asked)), *(-1 for _ in rule.words))
     embeddings = class_embeddings(dense, names, inference.templates)
     segmenter = Segmenter(dense, embeddings, inference, rule.threshold, owners)
-    similarities = segmenter.similarities(image)[bool(rule.words) :]
-    return Segmented(similarities, segmenter.label_maps([image])[0])
+    return Segmented(segmenter.similarities(image), segmenter.label_maps([image])[0])
 
 
 def mask(labels: np.ndarray, names: Sequence[str], background: bool) -> Image.Image:

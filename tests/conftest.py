@@ -46,7 +46,7 @@ def memory() -> fsspec.AbstractFileSystem:
     return files
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # for longer, its event loop would be in the way of other tests
 def browser():
     """The system's Chromium without a window, driven by Playwright; its `new_page()` is a tab."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")

@@ -122,7 +122,7 @@ def test_objects_attributes_duplicates_and_what_was_left_out_can_be_listed(tab):
     assert _shown(tab) == ["red", "wet"]
     tab.click("[data-view=near]")
     assert _shown(tab) == ["cat", "tshirt"]
-    assert "meaning 0.91 of “dog” (50)" in tab.inner_text("#rows")
+    assert "close in meaning to “dog” (50, cosine 0.91)" in tab.inner_text("#rows")
     tab.click("[data-view=left]")
     assert _shown(tab) == ["rare 0", "rare 1", "rare 0", "rare 1"]
     assert "2 objects (1.49% of all mentions)" in tab.inner_text("#note")

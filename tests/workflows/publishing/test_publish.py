@@ -66,7 +66,7 @@ def test_duckdb_polars_and_pandas_open_every_part(tmp_path, run):
     assert _publish(tmp_path, run, "--raw") == 0
     for part, rows in {"tags": 4, "images": 5, "labels": 5, "vocabulary": 4}.items():
         files = str(tmp_path / "set" / part / "*.parquet")
-        assert duckdb.sql(f"SELECT count(*) FROM '{files}'").fetchone() == (rows,)
+        assert duckdb.sql(f"SELECT count(*) FROM '{files}'").fetchall() == [(rows,)]
         assert pl.read_parquet(files).height == rows
         assert len(pd.read_parquet(tmp_path / "set" / part)) == rows
     assert "raw" in pl.read_parquet(tmp_path / "set" / "tags" / "*.parquet").columns

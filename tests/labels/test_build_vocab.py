@@ -34,16 +34,12 @@ def folder(tmp_path, write_run, captions):
     return write_run(tmp_path / "tags", captions, images, shards=2)
 
 
-def test_it_writes_four_files_and_says_what_they_cover(tmp_path, folder, command):
+def test_it_writes_five_files_and_says_what_they_cover(tmp_path, folder, command):
     out = tmp_path / "new" / "x.parquet"
     done = command("--tags", folder, "--out", out, "--k", 2)
     assert done.returncode == 0, done.stderr
-    assert sorted(p.name for p in out.parent.iterdir()) == [
-        "x.parquet",
-        "x.png",
-        "x.vocab.parquet",
-        "x.vocab.txt",
-    ]
+    names = ["x.html", "x.parquet", "x.png", "x.vocab.parquet", "x.vocab.txt"]
+    assert sorted(p.name for p in out.parent.iterdir()) == names
     text = " ".join(done.stdout.split())
     assert "captions 4 " in text
     assert "tags 10 (6 objects, 4 attributes" in text
@@ -52,7 +48,7 @@ def test_it_writes_four_files_and_says_what_they_cover(tmp_path, folder, command
     assert "covers 60.00% of all tags 75.00% of the captions" in text
     assert "images 5 labels 1.80 an image on average (p5 0, p25 1, p50 2" in text
     assert "without label 1 (20.00%)" in text
-    for name in ("x.parquet", "x.vocab.parquet", "x.vocab.txt", "x.png"):
+    for name in names:
         assert f"wrote {out.parent / name}" in done.stdout
     assert len(Labels(out)) == 5
 

@@ -92,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(self.server.status, {"error": {"message": "closed\ntoday"}})
         chat = self.path.endswith("/chat/completions")
         asked = body["messages"][-1]["content"] if chat else body["prompt"]
-        caption = asked.rpartition("Caption: ")[2].partition(" ASSISTANT:")[0]
+        caption = asked.rpartition("Caption: ")[2].partition(" ASSISTANT:")[0].strip()
         good = _good("; ".join(dict.fromkeys(re.findall(r"[a-z]{4,}", caption))), chat)
         fault = self.server.fault(caption)
         if fault in ("hang", "sleeper"):

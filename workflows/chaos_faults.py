@@ -52,10 +52,11 @@ class Scene:
         return found
 
     def strike(self, name: str, number: int = signal.SIGKILL) -> psutil.Process | None:
-        """Sends a signal to one of them, drawn by lot; None where there is none."""
-        found = self.processes(name)
-        if not found:
-            return None
+        """Sends a signal to one of them, drawn by lot, as soon as there is one; None if none comes."""
+        while not (found := self.processes(name)):
+            if self.driver.poll() is not None:
+                return None
+            time.sleep(0.2)
         victim = self.random.choice(found)
         with contextlib.suppress(psutil.Error):
             victim.send_signal(number)

@@ -78,7 +78,8 @@ def build(
             counts = count_tags(folders, kinds, synonyms, map_batches)
         ranked = rank(counts, stop_tags, settings.min_count)
         change = ""
-        if found := found_synonyms(settings.synonyms, counts.tags):
+        keep = fixed.tags if fixed is not None else tag_list or ()
+        if found := found_synonyms(settings.synonyms, counts.tags, keep):
             synonyms = found | {tag: found.get(target, target) for tag, target in synonyms.items()}
             counts = count_tags(folders, kinds, synonyms, map_batches)
             before, ranked = ranked, rank(counts, stop_tags, settings.min_count)

@@ -7,7 +7,7 @@ neither brings in a word that no caption holds.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 
 import polars as pl
 
@@ -37,12 +37,15 @@ def written_synonyms(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def found_synonyms(names: Iterable[str], tags: pl.DataFrame) -> dict[str, str]:
+def found_synonyms(
+    names: Iterable[str], tags: pl.DataFrame, keep: Collection[str] = ()
+) -> dict[str, str]:
     """The synonyms that rules and WordNet find among tags: tag -> tag to count it as.
 
     Args:
         names: `RULES`, `WORDNET` or both; others are ignored.
         tags: columns `kind`, `tag`, `count`.
+        keep: tags of a vocabulary that is given: they stand for their groups and count as no other.
 
     Raises:
         UserError: WordNet or NLTK is not at hand.
@@ -50,7 +53,7 @@ def found_synonyms(names: Iterable[str], tags: pl.DataFrame) -> dict[str, str]:
     names = set(names)
     totals = tags.group_by("tag").agg(pl.col("count").sum())
     counts: dict[str, int] = dict(totals.select("tag", "count").iter_rows())
-    groups = _Groups(counts)
+    groups = _Groups(counts, frozenset(keep))
     if RULES in names:
         groups.join_by(spelling_key)
         for tag in counts:
@@ -93,8 +96,8 @@ def effect(
 class _Groups:
     """Tags that are one, in groups that can be joined."""
 
-    def __init__(self, counts: Mapping[str, int]):
-        self._counts = counts
+    def __init__(self, counts: Mapping[str, int], keep: frozenset[str]):
+        self._counts, self._keep = counts, keep
         self._parent: dict[str, str] = {}
 
     def _root(self, tag: str) -> str:
@@ -104,9 +107,12 @@ class _Groups:
 
     def join(self, one: str, other: str) -> None:
         """Joins the groups of two tags, under the more frequent of the two that stand for them."""
-        roots = sorted({self._root(one), self._root(other)}, key=lambda t: (-self._counts[t], t))
+        roots = sorted({self._root(one), self._root(other)}, key=self._order)
         if len(roots) == 2:
             self._parent[roots[1]] = roots[0]
+
+    def _order(self, tag: str) -> tuple[bool, int, str]:
+        return (tag not in self._keep, -self._counts[tag], tag)
 
     def join_by(
         self, key: Callable[[str], Hashable | None], tags: Iterable[str] | None = None
@@ -121,7 +127,8 @@ class _Groups:
                 self.join(first, other)
 
     def targets(self) -> dict[str, str]:
-        return {tag: self._root(tag) for tag in sorted(self._parent)}
+        """Every tag of a group but the one that stands for it -> that one."""
+        return {tag: self._root(tag) for tag in sorted(self._parent) if tag not in self._keep}
 
 
 def _mostly_objects(tags: pl.DataFrame) -> list[str]:

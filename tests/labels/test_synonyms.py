@@ -32,6 +32,13 @@ def test_rules_join_what_occurs_under_the_most_frequent():
     }  # fmt: skip
 
 
+def test_tags_of_a_given_vocabulary_stand_for_their_groups_and_stay_apart():
+    tags = _tags(grey=90, gray=20, colour=30, color=2, teacup=5, tea_cup=4)
+    assert found_synonyms(["rules"], tags, keep=["color", "grey", "gray"]) == {
+        "colour": "color", "tea cup": "teacup",
+    }  # fmt: skip
+
+
 def test_files_are_read_beside_names_and_must_not_disagree(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_text("auto\tcar\n")

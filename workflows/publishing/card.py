@@ -22,6 +22,7 @@ class Contents:
     """What a card tells.
 
     Attributes:
+        place: the repository, or the folder, to be opened.
         title, source, licence, language: as the flags say.
         rows: name of each part of the data set -> number of its rows.
         statuses: status of `parsing.tags.STATUSES` -> captions.
@@ -33,6 +34,7 @@ class Contents:
         raw: the parser's answers are published too.
     """
 
+    place: str
     title: str
     source: str | None
     licence: str

@@ -160,6 +160,7 @@ def _write(
         rows["labels"] = write_shards(aside / "labels", tables, labels)
         rows["vocabulary"] = write_shards(aside / "vocabulary", [vocabulary.table()], VOCABULARY)
     return Contents(
+        place=settings.repo or str(settings.folder),
         title=settings.title,
         source=settings.source,
         licence=settings.licence,

@@ -117,7 +117,9 @@ def _read_json(
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if start == b"{":
         for key, value in ijson.kvitems(file, "", use_float=True):
-            if isinstance(value, dict):
+            if not key:
+                yield Tagged(f"{path}:", problem="an entry has an empty name")
+            elif isinstance(value, dict):
                 yield tagged_of({"key": key} | value, tag_field, None, f"the entry {key}")
             else:
                 yield _with_tags(Tagged(as_text(key)), value, f"the entry {key}")
@@ -207,6 +209,7 @@ def _with_tags(found: Tagged, value: Any, where: str) -> Tagged:
     if not isinstance(value, list):
         found.problem = f"{where} holds {type(value).__name__} in place of a list of tags"
         return found
+    value = [tag for tag in value if not is_null(tag)]
     tags = [int(tag) if isinstance(tag, float) and tag.is_integer() else tag for tag in value]
     wrong = next((t for t in tags if isinstance(t, bool) or not isinstance(t, (str, int))), None)
     if wrong is not None:

@@ -119,6 +119,15 @@ def test_parquet_of_keys_and_tags_is_read(tmp_path):
     assert _tags(labels) == [{"cat"}, set()]
 
 
+def test_nulls_are_no_tags_and_an_empty_name_is_no_image(tmp_path, capsys):
+    (tmp_path / "x.json").write_text('{"a": ["cat", null, " ", "cat"], "": ["dog"], "b": null}')
+    assert _import(tmp_path, "--tags", tmp_path / "x.json") == 0
+    assert "the tags of 1 images cannot be read" in capsys.readouterr().err
+    rows = pl.read_parquet(tmp_path / "tags" / "part-*.parquet")
+    assert rows["objects"].to_list() == [["cat"], [], []]
+    assert rows["status"].to_list() == ["ok", "failed", "empty"]
+
+
 def test_the_folder_says_where_its_tags_come_from(tmp_path):
     (tmp_path / "index.json").write_text(json.dumps({"a": ["cat"]}))
     assert _import(tmp_path, "--tags", tmp_path / "index.json") == 0

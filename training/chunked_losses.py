@@ -21,20 +21,29 @@ CHUNK_BYTES = {"cpu": 20 << 20, "cuda": 256 << 20}
 
 
 class Positives(NamedTuple):
-    """The tags of B images: a CSR matrix of shape (B, T) without its values, which are all one.
+    """The tags of B images: a CSR matrix of shape (B, T).
 
     Attributes:
         crow: int64 of shape (B + 1,): image i has the tags `cols[crow[i]:crow[i + 1]]`.
         cols: int64 of shape (nnz,): tag ids.
+        weights: its values in [0, 1], float32 of shape (nnz,); None where all are one.
     """
 
     crow: Tensor
     cols: Tensor
+    weights: Tensor | None = None
 
     @property
     def counts(self) -> Tensor:
         """The number of tags of each image: int64 of shape (B,)."""
         return self.crow.diff()
+
+    @property
+    def mass(self) -> Tensor:
+        """The sum of the weights of each image's tags: float32 of shape (B,), or `counts` without weights."""
+        if self.weights is None:
+            return self.counts
+        return self.weights.new_zeros(len(self.counts)).index_add_(0, self.rows, self.weights)
 
     @property
     def rows(self) -> Tensor:
@@ -48,16 +57,21 @@ class Positives(NamedTuple):
     def joined(cls, parts: Sequence[Positives]) -> Positives:
         """Concatenates the images of several batches."""
         counts = torch.cat([part.counts for part in parts])  # (B,)
-        return cls(F.pad(counts.cumsum(0), (1, 0)), torch.cat([part.cols for part in parts]))
+        weights = [part.weights for part in parts]
+        return cls(
+            F.pad(counts.cumsum(0), (1, 0)),
+            torch.cat([part.cols for part in parts]),
+            None if weights[0] is None else torch.cat(weights),
+        )
 
     def to(self, device: torch.device | str) -> Positives:
-        return Positives(*(t.to(device, non_blocking=True) for t in self))
+        return Positives(*(t if t is None else t.to(device, non_blocking=True) for t in self))
 
     def without_empty(self) -> tuple[Positives, Tensor]:
         """The images that have a tag, and their positions: int64 of shape (images with a tag,)."""
         kept = self.counts.nonzero().flatten()
         crow = torch.cat([self.crow[:1], self.crow[1:][kept]])
-        return Positives(crow, self.cols), kept
+        return Positives(crow, self.cols, self.weights), kept
 
     def renumbered(self, new_id: Tensor) -> Positives:
         """Replaces every tag id by `new_id[id]`, and drops the tags whose new id is -1.
@@ -68,7 +82,8 @@ class Positives(NamedTuple):
         cols = new_id[self.cols]  # (nnz,)
         kept = cols >= 0  # (nnz,)
         counts = torch.zeros_like(self.counts).index_add_(0, self.rows, kept.long())  # (B,)
-        return Positives(F.pad(counts.cumsum(0), (1, 0)), cols[kept])
+        weights = None if self.weights is None else self.weights[kept]
+        return Positives(F.pad(counts.cumsum(0), (1, 0)), cols[kept], weights)
 
 
 def softmax_loss(

@@ -47,6 +47,7 @@ class Batch(NamedTuple):
         tried: number of images that were read, b or more.
         skipped: number of images that could not be decoded and were replaced by others.
         problem: why the batch is empty, else "".
+        weights: scores of the tags, see `Positives`; None unless labels are soft.
     """
 
     pixels: Tensor
@@ -56,10 +57,11 @@ class Batch(NamedTuple):
     tried: int
     skipped: int
     problem: str = ""
+    weights: Tensor | None = None
 
     @property
     def positives(self) -> Positives:
-        return Positives(self.crow, self.cols)
+        return Positives(self.crow, self.cols, self.weights)
 
 
 class Join(NamedTuple):
@@ -183,6 +185,7 @@ class LabelledImages(Dataset):
         augmentation: how images are cropped.
         tokenizer: captions to tokens; None leaves captions out.
         seed: of the augmentation.
+        soft: tags weigh as much as their scores.
     """
 
     def __init__(
@@ -194,7 +197,9 @@ class LabelledImages(Dataset):
         augmentation: Augmentation,
         tokenizer: Callable[[list[str]], Tensor] | None,
         seed: int,
+        soft: bool = False,
     ):
+        self.soft = soft
         self.index = index
         self.reader = ImageReader(files)
         self.joined = joined
@@ -232,9 +237,13 @@ class LabelledImages(Dataset):
                         return _no_batch(i + skipped, skipped, problem)
                 images[i] = rng.randrange(len(self))
                 location = self._locations(images[i : i + 1])[0]
-        crow, cols = self.labels.rows_torch(self.joined.labels[images])
+        rows = self.joined.labels[images]
+        crow, cols = self.labels.rows_torch(rows)
+        weights = torch.from_numpy(self.labels.scores_of(rows)) if self.soft else None
         tried = len(items) + skipped
-        return Batch(pixels, self._tokens(images), crow, cols.long(), tried, skipped)
+        return Batch(
+            pixels, self._tokens(images), crow, cols.long(), tried, skipped, weights=weights
+        )
 
     def _locations(self, images: np.ndarray) -> list[tuple[int, str, int, int]]:
         """File, name, offset and size of each image, the arguments of `ImageReader.read`."""

@@ -9,6 +9,10 @@ the image's tags (TagAlign, arXiv 2312.14149):
     L_itc = batch-wise InfoNCE between images and their captions                        (Eq. 5)
     L = w_tag * L_tag + w_itc * L_itc                                                   (Eq. 6)
 
+With soft labels a tag of image i has a score s_ij in [0, 1], the weight of its term. |P_i| becomes
+max(1, sum_j s_ij), and an image counts min(1, sum_j s_ij) in the mean: tags of score 0 are as if they were not
+there, and an image whose tags are all doubtful counts less than others. Scores of 1 give Eq. 2 and 4.
+
 No loss builds an image-by-tag label matrix; see `chunked_losses.py`.
 
 Shapes: B images of this rank, R ranks, D joint width, T tags, G softmaxes, nnz tags of the B images.
@@ -37,6 +41,7 @@ BALANCED, SOFTMAX, WEIGHTED, FOCAL, ASYMMETRIC = (
 )
 GROUPVIT = "groupvit"
 TAG_LOSSES = (BALANCED, SOFTMAX, WEIGHTED, FOCAL, ASYMMETRIC, GROUPVIT)
+SOFTMAX_LOSSES = (BALANCED, SOFTMAX, WEIGHTED)  # those that soft labels are defined for
 
 
 class Temperature(nn.Module):
@@ -98,7 +103,7 @@ class TagLoss(nn.Module):
         return [positives.renumbered(ids.to(positives.cols.device)) for ids in self._new_ids]
 
     def images(self, positives: Positives) -> Tensor:
-        """How many images have a tag in each softmax, the denominators of Eq. 2: int64 of shape (G,)."""
+        """How many images have a tag in each softmax, the denominators of Eq. 2: shape (G,)."""
         group_of = self.group_of.to(positives.cols.device)
         return images_with_tags(positives, group_of, self.num_groups)
 
@@ -144,8 +149,8 @@ class TagLoss(nn.Module):
         """The sum of the loss over images with a tag, shape ()."""
         positives, kept = positives.without_empty()
         v = v[kept.to(v.device, non_blocking=True)]  # (images with a tag, D)
-        counts = positives.counts.to(v.device, v.dtype, non_blocking=True)  # (images with a tag,)
-        share = 1 / counts  # the 1 / |P_i| of Eq. 2
+        mass = positives.mass.to(v.device, v.dtype, non_blocking=True)  # (images with a tag,)
+        share = 1 / mass.clamp(min=1)  # the 1 / |P_i| of Eq. 2
         if self.kind == FOCAL:
             return pairwise_loss(v, scale, tags, positives, share, focal_positive, focal_negative)
         if self.kind == ASYMMETRIC:
@@ -154,6 +159,8 @@ class TagLoss(nn.Module):
             )
         rows, cols = (t.to(v.device, non_blocking=True) for t in (positives.rows, positives.cols))
         values, bias = share[rows], torch.zeros_like(frequencies)  # (nnz,), (T,)
+        if positives.weights is not None:
+            values = values * positives.weights.to(v.device, v.dtype, non_blocking=True)
         if self.kind == BALANCED:
             bias = frequencies.log()
         elif self.kind == WEIGHTED:
@@ -277,17 +284,22 @@ def images_with_tags(
 ) -> Tensor:
     """How many images have a tag of each group: int64 of shape (G,).
 
+    With weights it is the sum over images of min(1, the sum of the image's weights), float32.
+
     Args:
         positives: of the images.
         group_of: the group of each tag, int64 of shape (T,), on the same device; not read if G is 1.
         num_groups: G.
     """
     if num_groups == 1:
-        return (positives.counts > 0).sum().reshape(1)
+        mass = positives.mass  # (B,)
+        return (mass > 0 if positives.weights is None else mass.clamp(max=1)).sum().reshape(1)
     cells = positives.rows * num_groups + group_of[positives.cols]  # (nnz,), of a (B, G) matrix
-    has_tag = torch.zeros(
-        len(positives.counts) * num_groups, dtype=torch.bool, device=cells.device
-    ).index_fill(0, cells, True)
+    size = len(positives.counts) * num_groups
+    if positives.weights is not None:
+        mass = positives.weights.new_zeros(size).index_add_(0, cells, positives.weights)
+        return mass.clamp(max=1).view(-1, num_groups).sum(0)
+    has_tag = torch.zeros(size, dtype=torch.bool, device=cells.device).index_fill(0, cells, True)
     return has_tag.view(-1, num_groups).sum(0)
 
 

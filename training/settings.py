@@ -10,7 +10,7 @@ from common.errors import UserError
 from common.flags import setting
 from training.augment import BICUBIC, CROPS, INTERPOLATIONS, RANDOM, Augmentation
 from training.clip import MODEL, TAG_TEMPLATE, WEIGHTS
-from training.losses import BALANCED, GROUPVIT, TAG_LOSSES
+from training.losses import BALANCED, GROUPVIT, SOFTMAX_LOSSES, TAG_LOSSES
 from training.surgery import MODES, SURGERY, ImagePath
 
 PAPER, RELEASE = "paper", "release"
@@ -39,7 +39,7 @@ GROUPS = {
     ),
     "speed": ("precision", "tf32", "channels_last", "compile"),
     "loss and optimiser": (
-        "tag_loss", "separate", "mean_over", "prompt", "tag_weight", "text_weight", "batch_size",
+        "tag_loss", "separate", "soft_labels", "mean_over", "prompt", "tag_weight", "text_weight", "batch_size",
         "micro_batch", "epochs", "steps", "lr", "weight_decay", "decay_scalars", "clip_norm", "seed",
     ),
 }  # fmt: skip
@@ -103,6 +103,9 @@ class Settings:
     )
     tag_loss: str = setting(BALANCED, "multi-tag classification loss", choices=TAG_LOSSES)
     separate: bool = setting(False, "use one softmax for objects and another for attributes")
+    soft_labels: bool = setting(
+        False, "weigh tags by the scores that training/check_tags.py gave them"
+    )
     mean_over: str = setting(
         TAGGED,
         "images that the tag loss is the mean of: those with a tag (Eq. 2), or all of the batch",
@@ -212,6 +215,10 @@ class Settings:
             raise UserError("with --tag-weight 0 and --text-weight 0 there is nothing to learn")
         if self.separate and self.tag_loss == GROUPVIT:
             raise UserError("--separate is for losses over the whole vocabulary, not for groupvit")
+        if self.soft_labels and self.tag_loss not in SOFTMAX_LOSSES:
+            raise UserError(
+                f"--soft-labels is for --tag-loss {', '.join(SOFTMAX_LOSSES)}, not {self.tag_loss}"
+            )
         if not self.name or "/" in self.name:
             raise UserError(f"--name is the name of a folder, not '{self.name}'")
 

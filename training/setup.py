@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from labels.reader import Labels
 from labels.vocabulary import ATTRIBUTE
 from training.clip import tag_embeddings
 from training.data import Join, LabelledImages, Order, cached_join
-from training.distributed import rank, world_size
+from training.distributed import from_all_ranks, rank, world_size
 from training.groupvit import GroupVit
 from training.images import find_images, open_index
 from training.losses import BALANCED, WEIGHTED
@@ -78,6 +78,10 @@ def prepare(settings: Settings, device: torch.device) -> Setup:
     labels = Labels(settings.labels)
     if not labels.num_tags:
         raise UserError(f"{settings.labels} has a vocabulary without tags")
+    if settings.soft_labels and labels.scores is None:
+        raise UserError(
+            f"{settings.labels} has no scores for --soft-labels: training/check_tags.py gives them"
+        )
     index, files, joined = _find(settings, labels)
     batch_size = _batch_size(settings, len(joined.images))
     steps = settings.steps or math.ceil(settings.epochs * len(joined.images) / batch_size)
@@ -98,7 +102,9 @@ def prepare(settings: Settings, device: torch.device) -> Setup:
     tokenizer = encoder.tokenizer if settings.text_weight else None
     mean, std = mean_and_std(encoder, settings.normalisation)
     augmentation = settings.augmentation(size, mean=mean, std=std)
-    data = LabelledImages(index, files, joined, labels, augmentation, tokenizer, settings.seed)
+    data = LabelledImages(
+        index, files, joined, labels, augmentation, tokenizer, settings.seed, settings.soft_labels
+    )
     if tokenizer is not None:
         labels.captions([0])  # writes their sidecar now, and not in every worker
     shards = index.with_format("numpy")["file"][:][joined.images] if files.are_shards else None
@@ -121,6 +127,24 @@ def prepare(settings: Settings, device: torch.device) -> Setup:
         settings.micro_batch or images_that_fit(encoder, size, settings.blocks, device),
         origin,
     )
+
+
+def check_ranks_agree(settings: Settings, setup: Setup) -> None:
+    """Checks that all ranks have the same flags, weights, labels and images, each from its own disk.
+
+    Raises:
+        UserError: they differ; on every rank, with the first difference.
+    """
+    about = asdict(setup.origin) | {"steps": setup.steps} | settings.fixed()
+    del about["encoder"]  # its place may differ
+    first, *others = from_all_ranks(about)
+    for number, theirs in enumerate(others, start=1):
+        for name, value in theirs.items():
+            if value != first[name]:
+                raise UserError(
+                    f"rank {number} has {name.replace('_', ' ')} {value}, and the first rank "
+                    f"{first[name]}: all ranks need the same flags and the same files"
+                )
 
 
 def images_that_fit(encoder: Encoder, size: int, blocks: int, device: torch.device) -> int:

@@ -47,7 +47,7 @@ from training.runs import (
     set_random_state,
 )
 from training.settings import TAGGED, Settings
-from training.setup import make_optimiser, prepare, say
+from training.setup import check_ranks_agree, make_optimiser, prepare, say
 from training.stopping import NotANumber, NumberWatch, Stopped, StopSignals
 
 MAX_SKIPPED = 0.05  # share of images that cannot be decoded
@@ -93,6 +93,7 @@ class Trainer:
             self.model = self.setup.model
             self.optimiser = make_optimiser(self.model, settings, self.setup.batch_size)
             torch.manual_seed(settings.seed + 1 + rank())  # each rank has its own noise
+        check_ranks_agree(settings, self.setup)
         self._resume()
         if settings.tf32:
             torch.set_float32_matmul_precision("high")
@@ -272,18 +273,20 @@ class Trainer:
             int(self._signals.came),
             int(broken > 0),
         ]
-        counts = sum_over_ranks(torch.cat([tagged, torch.tensor(others)]))  # (G + 4,)
+        # float64, as the images of soft labels are no whole number
+        counts = torch.cat([tagged.double(), torch.tensor(others).double()])  # (G + 4,)
+        sum_over_ranks(counts)
         self._stopping = bool(counts[-2] > 0)
         if counts[-1] > 0:
             raise NotANumber(broken or self.step)
-        self._totals += counts[-4:-2]
+        self._totals += counts[-4:-2].long()
         tried, skipped = self._totals.tolist()
         if tried >= min(MIN_TRIED, len(self.setup.data)) and skipped > MAX_SKIPPED * tried:
             raise UserError(
                 f"{skipped:,} of {tried:,} images could not be decoded, which is more than "
                 f"{MAX_SKIPPED:.0%}: look at the files at {self.settings.images}"
             )
-        return counts[:-4].to(self.device, non_blocking=True) / world_size()
+        return counts[:-4].float().to(self.device, non_blocking=True) / world_size()
 
     def _encode(self, batch: Batch) -> tuple[Frozen, Tensor]:
         """The head's input, (b, N, C), and the captions' embeddings, (b, D), or (b, 0) without."""

@@ -32,11 +32,9 @@ globals().update(_fixtures_of("training"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    lacking = CHOSEN == "cuda" and not torch.cuda.is_available()
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.gpu)
-            if lacking:
+    if CHOSEN == "cuda" and not torch.cuda.is_available():
+        for item in items:
+            if HERE in item.path.parents:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU, and there is none"))
 
 

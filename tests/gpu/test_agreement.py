@@ -23,6 +23,7 @@ from training.losses import (
 from training.projector import Projector
 from training.surgery import MODES, ImagePath, image_tokens
 
+pytestmark = pytest.mark.gpu
 B, D, T = 12, 16, 50
 
 

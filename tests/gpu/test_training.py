@@ -17,6 +17,8 @@ from training import trainer
 from training.losses import TAG_LOSSES
 from training.trainer import Trainer
 
+pytestmark = pytest.mark.gpu
+
 
 def train(settings, device: torch.device):
     """A run on this device; the figures of its steps."""

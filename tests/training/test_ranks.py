@@ -117,6 +117,23 @@ def test_ranks_on_disks_of_their_own_go_on_from_one_step(world, tmp_path, on_two
     )
 
 
+def train_on_own_images(rank: int, settings, places: tuple[str, str], seeds: tuple[int, int]):
+    train(replace(settings, images=places[rank], seed=seeds[rank], cache=f"{settings.cache}{rank}"))
+
+
+def test_ranks_with_other_images_or_flags_are_refused(world, tmp_path, on_two_ranks, pictures):
+    few = tmp_path / "few"
+    few.mkdir()
+    for key, (_, data) in list(pictures.items())[:20]:
+        (few / f"{key}.jpg").write_bytes(data)
+    settings = world.settings(tmp_path)
+    whole = str(world.folder)
+    sentences = on_two_ranks(train_on_own_images, settings, (whole, str(few)), (0, 0))
+    assert all("rank 1 has images 20, and the first rank 32" in one for one in sentences)
+    sentences = on_two_ranks(train_on_own_images, settings, (whole, whole), (0, 1))
+    assert all("rank 1 has seed 1, and the first rank 0" in one for one in sentences)
+
+
 def train_shared(rank: int, settings):
     train(settings)
     return "finished"

@@ -15,7 +15,7 @@ from common.errors import UserError
 from eval.any_words import Rule, segment
 from eval.datasets.benchmarks import BACKGROUND
 from eval.inference.settings import Inference
-from eval.pictures import heat_map, legend, legend_entries, overlay, stack
+from eval.pictures import heat_map, legend_entries, overlay, palette
 from training.dense import Dense
 
 LONGEST = 640  # pixels of the longer side of a picture
@@ -35,7 +35,7 @@ def compare(
     text: str,
     inference: Inference,
     threshold: float | None,
-) -> tuple[list[tuple[Image.Image, str]], list[tuple[Image.Image, str]]]:
+) -> tuple[list[tuple[Image.Image, str]], str, list[tuple[Image.Image, str]]]:
     """What the page shows for a picture and words.
 
     Args:
@@ -46,7 +46,8 @@ def compare(
         threshold: of the background; None takes the settings'.
 
     Returns:
-        masks, one per model, and similarity maps, one per word and model, each with its caption.
+        masks, one per model, with their captions; the legend of their colours as HTML; and similarity
+        maps, one per word and model, with their captions.
 
     Raises:
         UserError: no picture, no word, too many of them, or a threshold that cannot act.
@@ -64,19 +65,28 @@ def compare(
     if threshold is not None and rule.threshold is not None:
         rule = Rule(threshold, rule.words)
     names = (BACKGROUND, *words) if rule.has_background else words
-    masks, maps = [], []
+    masks, maps, labels = [], [], []
     for name, dense in models:
         found = segment(dense, image, words, inference, rule)
-        drawn = overlay(image, found.labels, rule.has_background)
-        entries = legend_entries([found.labels])
-        key = legend(entries, names, drawn.width, rule.has_background)
-        masks.append((stack([drawn, key]), name))
+        labels.append(found.labels)
+        masks.append((overlay(image, found.labels, rule.has_background), name))
         maps += [
-            (heat_map(image, values), f"{word}, {name}: {values.min():.3f} to {values.max():.3f}")
+            (heat_map(image, values), f"{word}, {name}: {values.min():.2f} to {values.max():.2f}")
             for word, values in zip(words, found.similarities, strict=True)
         ]
     by_word = [maps[n] for w in range(len(words)) for n in range(w, len(maps), len(words))]
-    return masks, by_word
+    return masks, _legend(legend_entries(labels), names, rule.has_background), by_word
+
+
+def _legend(entries: Sequence[int], names: Sequence[str], background: bool) -> str:
+    colours = palette(len(names))
+    lines = []
+    for entry in entries:
+        red, green, blue = colours[entry]
+        fill = "none" if background and entry == 0 else f"rgb({red} {green} {blue})"
+        box = f'<span style="background: {fill}; border: 1px solid; padding: 0 .6em"></span>'
+        lines.append(f'<span style="white-space: nowrap">{box} {html.escape(names[entry])}</span>')
+    return f'<div style="display: flex; flex-wrap: wrap; gap: .3em 1.2em">{"".join(lines)}</div>'
 
 
 def make_page(models: Sequence[tuple[str, Dense]], inference: Inference) -> Any:
@@ -90,7 +100,7 @@ def make_page(models: Sequence[tuple[str, Dense]], inference: Inference) -> Any:
     except ImportError as error:
         raise UserError("--serve needs gradio: pip install '.[demo]'") from error
 
-    def answer(image: Image.Image | None, text: str, threshold: float) -> tuple[list, list]:
+    def answer(image: Image.Image | None, text: str, threshold: float) -> tuple[list, str, list]:
         try:
             return compare(models, image, text, inference, threshold)
         except UserError as error:
@@ -114,11 +124,12 @@ def make_page(models: Sequence[tuple[str, Dense]], inference: Inference) -> Any:
                 masks = gradio.Gallery(
                     label="Masks", columns=2, height="auto", object_fit="contain"
                 )
+                legend = gradio.HTML()
                 maps = gradio.Gallery(
                     label="Similarity, from the picture's lowest (blue) to its highest (red)",
                     columns=max(2, len(models)), height="auto", object_fit="contain",
                 )  # fmt: skip
-        inputs, outputs = [image, text, threshold], [masks, maps]
+        inputs, outputs = [image, text, threshold], [masks, legend, maps]
         button.click(answer, inputs, outputs, api_name="segment")
         text.submit(answer, inputs, outputs, api_visibility="private")
     return page

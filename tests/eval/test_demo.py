@@ -25,10 +25,12 @@ def test_words_are_separated_by_commas_and_lines_and_come_once():
 
 def test_a_mask_for_each_model_and_a_map_for_each_word_and_model(models):
     image = Image.fromarray(np.zeros((90, 120, 3), np.uint8))
-    masks, maps = compare(models, image, "cat, dog, sky", INFERENCE, None)
+    masks, legend, maps = compare(models, image, "cat, <b>dog</b>, sky", INFERENCE, 0.0)
+    assert "</span> background" not in legend
+    assert "<b>" not in legend
     assert [name for _, name in masks] == ["surgery", "my run"]
     assert [caption.split(":")[0] for _, caption in maps] == [
-        f"{word}, {name}" for word in ("cat", "dog", "sky") for name in ("surgery", "my run")
+        f"{word}, {name}" for word in ("cat", "<b>dog</b>", "sky") for name in ("surgery", "my run")
     ]
     assert maps[0][0].size == (120, 90)
 

@@ -1,0 +1,308 @@
+"""A check from its beginning, or from where it was stopped: statistics, chunks, then the label file."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+from safetensors import SafetensorError
+from safetensors.torch import load as read_safetensors
+from safetensors.torch import save as write_safetensors
+
+from common.errors import UserError
+from common.storage import Folder
+from labels.label_file import read_check
+from labels.reader import Labels
+from training.clip import load_clip
+from training.data import Join, cached_join
+from training.distributed import first_rank_first, from_all_ranks, process_group, rank, world_size
+from training.images import find_images, open_index
+from training.setup import say
+from training.tag_check.checked_file import Counts, Model, score_all, threshold_of, write_checked
+from training.tag_check.evidence import Statistics, Sums
+from training.tag_check.features import FeatureFolder
+from training.tag_check.measure import Looker, Measure, not_judged
+from training.tag_check.parts import Part, Parts
+from training.tag_check.pictures import PictureFiles
+from training.tag_check.settings import Keep, Settings
+from training.tag_check.texts import Texts, make_texts
+
+MANIFEST, STATISTICS = "check.json", "statistics.safetensors"
+# Settings of which another value makes what was measured useless.
+FIXED = ("path", "depth", "evidence", "pool", "sample", "size", "chunk", "seed", "key_field")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check gives.
+
+    Attributes:
+        counts: what became of the tags.
+        model: how evidence became scores.
+        check: the check, for its page.
+    """
+
+    counts: Counts
+    model: Model
+    check: Check
+
+
+def check_tags(settings: Settings) -> Checked | None:
+    """Checks the tags of a label file.
+
+    Returns:
+        None on all ranks but the first.
+
+    Raises:
+        UserError: bad input, another check's folder, or no room.
+    """
+    with process_group() as device:
+        check = Check(settings, device)
+        check.measure()
+        return check.decide() if rank() == 0 else None
+
+
+class Check:
+    """One rank's part of a check.
+
+    Args:
+        settings: what to do.
+        device: where the encoder runs.
+
+    Raises:
+        UserError: bad input; see `check_tags`.
+    """
+
+    def __init__(self, settings: Settings, device: torch.device):
+        self.settings, self.device = settings, device
+        earlier = read_check(settings.labels)
+        if earlier is not None:
+            raise UserError(
+                f"the tags of {settings.labels} were checked already: check the file that it was made "
+                f"from, {earlier.get('labels', 'which has no scores')}"
+            )
+        self.folder = Folder(settings.work)
+        self.seconds = dict.fromkeys(("loading", "encoder", "evidence"), 0.0)
+        with first_rank_first():
+            self.labels = Labels(settings.labels)
+            if not len(self.labels.indices):
+                raise UserError(f"{settings.labels} has no tags to check")
+            self.files = find_images(settings.images)
+            cache = Folder(settings.cache)
+            self.index = open_index(self.files, settings.key_field, cache)
+            self.joined = cached_join(
+                self.index, self.files, self.labels, settings.key_field, cache
+            )
+            self.labels.captions([0])  # writes their sidecar now, and not in every rank
+            self.clip = load_clip(settings.model, settings.weights, device, settings.quick_gelu)
+            size = settings.size or self.clip.image_size
+            if size % self.clip.patch_size:
+                raise UserError(
+                    f"--size {size} is not whole patches of {self.clip.patch_size} pixels"
+                )
+            self.images, self.bounds = _by_image(self.joined)
+            self._begin()
+            say(
+                f"{len(self.images):,} of {len(self.index):,} images have one of the "
+                f"{len(self.labels):,} rows of labels"
+            )
+            rng = np.random.default_rng(settings.seed)
+            count = min(settings.sample, len(self.images))
+            self.sample = np.sort(rng.choice(len(self.images), count, replace=False))
+            self.texts = self._texts(cache)
+        self.pictures = PictureFiles(self.index, self.files, size)
+        self.looker = Looker(self.clip, settings.image_path, device.type == "cuda")
+        self.parts = Parts(self.folder)
+
+    @property
+    def chunks(self) -> int:
+        return -(-len(self.images) // self.settings.chunk)
+
+    def _begin(self) -> None:
+        """Writes what the folder's measurements are of, or compares it with what is there."""
+        settings = self.settings
+        wanted = {
+            "labels": settings.labels,
+            "labels_digest": self.labels._identity,
+            "model": self.clip.name,
+            "model_fingerprint": self.clip.fingerprint,
+            "images": xxhash.xxh3_128_hexdigest(self.images.tobytes()),
+        } | {name: getattr(settings, name) for name in FIXED}
+        self.about = wanted
+        if rank() > 0:
+            return
+        self.folder.make()
+        if not self.folder.exists(MANIFEST):
+            self.folder.write_json(MANIFEST, wanted)
+            return
+        found = self.folder.read_json(MANIFEST)
+        for name, value in wanted.items():
+            if found.get(name) != value:
+                shown = {"model_fingerprint": "model", "labels_digest": "labels"}.get(name, name)
+                what = f" ({found.get(shown)})" if found.get(shown) != wanted.get(shown) else ""
+                raise UserError(
+                    f"{self.folder.url} was measured with another --{shown.replace('_', '-')}{what}: "
+                    "remove it, or name another --out"
+                )
+        say(f"going on with what was measured in {self.folder.url}")
+
+    def _texts(self, cache: Folder) -> Texts:
+        rows = np.concatenate([self._rows(one) for one in self.sample])
+        return make_texts(self.clip, self.labels, rows, cache)
+
+    def _rows(self, image: int) -> np.ndarray:
+        """The rows of labels of one of `images`."""
+        return self.joined.labels[self.bounds[image] : self.bounds[image + 1]]
+
+    def measure(self) -> None:
+        """Makes the statistics and the parts that are missing.
+
+        Raises:
+            UserError: no picture can be decoded, or there is no room.
+        """
+        missing = [chunk for chunk in range(self.chunks) if not self.parts.has(chunk)]
+        if missing:
+            measure = Measure(
+                self.labels, self.texts, self._statistics(), self.device,
+                self.settings.evidence, self.settings.pool, self.settings.seed,
+            )  # fmt: skip
+            for number, chunk in enumerate(missing[rank() :: world_size()]):
+                self._measure_chunk(chunk, measure)
+                done = min((number + 1) * world_size(), len(missing))
+                say(
+                    f"measured {done:,} of {len(missing):,} chunks of {self.settings.chunk:,} images"
+                )
+        from_all_ranks(None)  # waits until all parts are there
+
+    def _statistics(self) -> Statistics:
+        if self.folder.exists(STATISTICS):
+            try:
+                return Statistics(**read_safetensors(self.folder.read(STATISTICS)))
+            except (SafetensorError, TypeError):
+                say(f"the statistics in {self.folder.url} are damaged, and are made again")
+        sums = Sums(self.texts.embeddings.to(self.device), self.texts.tags, self.settings.pool)
+        mine = self.sample[rank() :: world_size()]
+        for pictures in self._read(self.images[mine]):
+            if not len(pictures.images):
+                continue
+            classes, patches, _ = self._encode(pictures.pixels)
+            began = time.perf_counter()
+            which, rows = self._captions(pictures.images)
+            indptr, tags = self.labels.rows(rows)
+            # A tag counts once for an image, however many captions have it.
+            cells = np.repeat(which, np.diff(indptr)) * self.labels.num_tags + tags
+            image, tag = np.divmod(np.unique(cells), self.labels.num_tags)
+            sums.add(
+                classes, patches,
+                torch.from_numpy(image).to(self.device), torch.from_numpy(tag).to(self.device),
+            )  # fmt: skip
+            self.seconds["evidence"] += time.perf_counter() - began
+        statistics = sums.statistics(self.images[self.sample])
+        if not float(sums.n):
+            raise UserError(
+                f"none of the {len(self.sample):,} sampled images at {self.settings.images} can be decoded"
+            )
+        if rank() == 0:
+            self.folder.write(STATISTICS, write_safetensors(statistics.tensors()))
+        return statistics
+
+    def _measure_chunk(self, chunk: int, measure: Measure) -> None:
+        start = chunk * self.settings.chunk
+        images = self.images[start : start + self.settings.chunk]
+        keep = (
+            FeatureFolder.open(self.settings.features, self.about)
+            if self.settings.features
+            else None
+        )
+        found: list[Part] = []
+        kept: list[tuple[np.ndarray, torch.Tensor, torch.Tensor]] = []
+        decoded = []
+        for pictures in self._read(images):
+            decoded.append(pictures.images)
+            if not len(pictures.images):
+                continue
+            classes, patches, raw = self._encode(pictures.pixels)
+            began = time.perf_counter()
+            which, rows = self._captions(pictures.images)
+            found.append(measure(pictures.images, classes, patches, which, rows))
+            self.seconds["evidence"] += time.perf_counter() - began
+            if keep is not None:
+                kept.append((pictures.images, raw.half().cpu(), classes.half().cpu()))
+        broken = np.setdiff1d(images, np.concatenate(decoded))
+        _, rows = self._captions(broken)
+        found.append(not_judged(self.labels, rows, len(broken), len(broken)))
+        if keep is not None:
+            keep.write(chunk, kept)
+        self.parts.write(chunk, Part.joined(found))
+
+    def _read(self, rows: np.ndarray):
+        batches = self.pictures.batches(rows, self.settings.batch_size, self.settings.num_workers)
+        began = time.perf_counter()
+        for pictures in batches:
+            self.seconds["loading"] += time.perf_counter() - began
+            yield pictures
+            began = time.perf_counter()
+
+    def _encode(self, pixels: torch.Tensor):
+        began = time.perf_counter()
+        encoded = self.looker.encode(pixels)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.seconds["encoder"] += time.perf_counter() - began
+        return encoded
+
+    def _captions(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The captions of images: which image each belongs to, and its row of labels."""
+        places = np.searchsorted(self.images, images)
+        rows = [self._rows(place) for place in places]
+        counts = [len(one) for one in rows]
+        which = np.repeat(np.arange(len(images)), counts)
+        return which, np.concatenate([np.zeros(0, np.int64), *rows]).astype(np.int64)
+
+    def decide(self) -> Checked:
+        """Fits the model to what was measured, and writes the label file.
+
+        Raises:
+            UserError: a part is damaged, no tag stays, or there is no room.
+        """
+        model, images, broken = Model.of(self.parts.all(self.chunks), self.labels.num_tags)
+        scores = score_all(self.labels, self.parts, self.chunks, model, self.folder)
+        threshold = threshold_of(scores, Keep.read(self.settings.keep))
+        about: dict[str, Any] = self.about | {
+            "keep": self.settings.keep,
+            "threshold": threshold,
+            "broken": broken,
+        }
+        counts = write_checked(
+            self.labels, scores, threshold, self.settings.out, about, (images, broken)
+        )
+        self.folder.write_json("seconds.json", {k: round(v, 2) for k, v in self.seconds.items()})
+        return Checked(counts, model, self)
+
+
+def _by_image(joined: Join) -> tuple[np.ndarray, np.ndarray]:
+    """The images that have labels, int64 of shape (n,), and where the pairs of each begin, (n + 1,)."""
+    images, first = np.unique(joined.images, return_index=True)
+    return images.astype(np.int64), np.append(first, len(joined.images))
+
+
+def summary(settings: Settings, counts: Counts) -> str:
+    """What a person wants to know of a check, one fact a line."""
+    every = counts.kept + counts.dropped
+    lines = [
+        f"{settings.out}: {counts.kept:,} of {every:,} tags stay ({counts.kept / every:.1%}), "
+        f"with scores of {counts.threshold:.3g} and more",
+        f"{counts.unjudged:,} tags were not judged and stay (too rare, bound to no object, or without "
+        "a picture)",
+    ]
+    if counts.broken:
+        lines.append(
+            f"{counts.broken:,} of {counts.images:,} images could not be decoded: their tags stay, unjudged"
+        )
+    if counts.empty:
+        lines.append(f"{counts.empty:,} images have no tag left, and keep their caption")
+    return "\n".join(lines)

@@ -1,0 +1,206 @@
+"""Measures the evidence of the tags of some pictures: `evidence.py` over batches of them.
+
+Every caption's objects are measured, and as many objects of another caption of the batch that are not this
+one's: what a tag measures where nothing says that it is there. In the same way every attribute that a
+caption binds to an object is measured, and another attribute of its kind with the same object.
+"""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from labels.reader import Labels
+from labels.vocabulary import ATTRIBUTE
+from training.clip import Clip
+from training.model import normalise
+from training.surgery import ImagePath, image_tokens, plain_features
+from training.tag_check.evidence import Statistics, evidence, leverages
+from training.tag_check.parts import Part
+from training.tag_check.texts import Texts, bound_pairs
+
+
+class Looker:
+    """Encodes pictures and measures tags in them.
+
+    Args:
+        clip: the frozen model.
+        path: how its patches are read.
+        precision: bfloat16 for the encoder; everything else is float32.
+    """
+
+    def __init__(self, clip: Clip, path: ImagePath, precision: bool):
+        self.clip, self.path, self.bf16 = clip, path, precision
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Class tokens (B, D) and patches (B, N, D), float32 of unit length, and raw patches (B, N, C)."""
+        device = self.clip.device
+        images = normalise(pixels.to(device), self.clip.mean, self.clip.std)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            tokens = image_tokens(self.clip.visual, images, self.path)
+        visual = self.clip.visual
+        classes = F.normalize(plain_features(visual, tokens.class_token.float()), dim=-1)
+        patches = F.normalize(plain_features(visual, tokens.patches.float()), dim=-1)
+        return classes, patches, tokens.patches
+
+
+class Measure:
+    """Measures the tags of rows of labels.
+
+    Args:
+        labels, texts, statistics: what is measured.
+        kind, how: see `evidence`.
+        seed: of what tags are compared with.
+    """
+
+    def __init__(
+        self,
+        labels: Labels,
+        texts: Texts,
+        statistics: Statistics,
+        device: torch.device,
+        kind: str,
+        how: str,
+        seed: int,
+    ):
+        self.labels, self.texts, self.seed = labels, texts, seed
+        self.statistics = statistics.to(device)
+        self.embeddings = texts.embeddings.to(device)
+        self.is_attribute = np.asarray(labels.vocabulary.kinds, dtype=object) == ATTRIBUTE
+        self.kind, self.how, self.device = kind, how, device
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        images: np.ndarray,
+        classes: Tensor,
+        patches: Tensor,
+        which: np.ndarray,
+        rows: np.ndarray,
+    ) -> Part:
+        """Measures a batch.
+
+        Args:
+            images: rows of the index, shape (B,).
+            classes, patches: of them, see `Looker.encode`.
+            which: the picture of each row of labels, int64 of shape (R,).
+            rows: of the label file, shape (R,).
+        """
+        indptr, tags = self.labels.rows(rows)
+        captions = self.labels.captions(rows)
+        rng = random.Random(f"{self.seed} {rows[0] if len(rows) else 0} {len(rows)}")
+        plan = _Plan(self, rows, indptr, tags, captions, rng)
+        columns, own = plan.padded()
+        leverage = leverages(self.statistics, classes, images)
+        where = torch.from_numpy(which).to(self.device)
+        z = evidence(
+            self.statistics, self.embeddings, classes[where], patches[where],
+            columns.to(self.device), own.to(self.device), leverage[where], self.kind, self.how,
+        )  # fmt: skip
+        return plan.part(z.cpu().numpy(), len(images))
+
+
+class _Plan:
+    """Which texts each row of labels is compared with, and what their evidence is used for."""
+
+    def __init__(self, measure: Measure, rows, indptr, tags, captions, rng: random.Random):
+        self.rows, self.indptr, self.tags = rows, indptr, tags
+        self.lists: list[list[int]] = []  # texts of each row
+        self.own: list[set[int]] = []
+        self.objects: list[tuple[int, int, int]] = []  # (row, place among its texts, entry)
+        self.nulls: list[tuple[int, int, int]] = []  # (row, place, tag)
+        self.pairs: list[tuple[int, int, list[int], int, int]] = []  # row, text, rivals, entries
+        self.null_pairs: list[tuple[int, int, list[int], int]] = []  # row, text, rivals, attribute
+        texts, labels = measure.texts, measure.labels
+        step = rng.randrange(1, max(len(rows), 2))
+        for row in range(len(rows)):
+            ids = tags[indptr[row] : indptr[row + 1]].tolist()
+            others = tags[slice(*indptr[[(row + step) % len(rows), (row + step) % len(rows) + 1]])]
+            wanted: dict[int, int] = {}  # text -> place
+            self.own.append(set(ids))
+            for offset, tag in enumerate(ids):
+                if texts.judged[tag] and not measure.is_attribute[tag]:
+                    place = wanted.setdefault(tag, len(wanted))
+                    self.objects.append((row, place, int(indptr[row]) + offset))
+            for tag in others.tolist():
+                if texts.judged[tag] and not measure.is_attribute[tag] and tag not in ids:
+                    self.nulls.append((row, wanted.setdefault(tag, len(wanted)), tag))
+            entry = {tag: int(indptr[row]) + offset for offset, tag in enumerate(ids)}
+            for pair in bound_pairs(labels, captions[row], ids):
+                self._add_pair(texts, row, pair, entry, wanted, ids, rng)
+            self.lists.append(list(wanted))
+
+    def _add_pair(self, texts: Texts, row, pair, entry, wanted, ids, rng) -> None:
+        rivals = texts.rivals(pair)
+        text = texts.phrases.get(pair, -1) if rivals and texts.judged[pair[0]] else -1
+        everything = [text, *rivals] if text >= 0 else []
+        places = [wanted.setdefault(one, len(wanted)) for one in everything]
+        self.pairs.append(
+            (row, places[0] if places else -1, places[1:], entry[pair[0]], entry[pair[1]])
+        )
+        others = [
+            (other, texts.phrases[(other, pair[1])])
+            for other in texts.kinds[pair[0]]
+            if other not in ids and (other, pair[1]) in texts.phrases
+        ]
+        if places and others:
+            attribute, null = rng.choice(others)
+            rest = [wanted[one] for one in everything if one != null]
+            self.null_pairs.append((row, wanted[null], rest, attribute))
+
+    def padded(self) -> tuple[Tensor, Tensor]:
+        """Texts of each row, and whether they are its own, of shape (R, k); padded with text 0."""
+        width = max((len(one) for one in self.lists), default=0)
+        columns = torch.zeros(len(self.lists), width, dtype=torch.int64)
+        own = torch.zeros(len(self.lists), width, dtype=torch.bool)
+        for row, wanted in enumerate(self.lists):
+            columns[row, : len(wanted)] = torch.tensor(wanted, dtype=torch.int64)
+            own[row, : len(wanted)] = torch.tensor([one in self.own[row] for one in wanted])
+        return columns, own
+
+    def part(self, z: np.ndarray, images: int) -> Part:
+        """The evidence of the rows, from z of shape (R, k)."""
+        own = np.full(len(self.tags), np.nan, np.float16)
+        for row, place, entry in self.objects:
+            own[entry] = z[row, place]
+        pair_d = [
+            z[row, place] - z[row, rivals].mean() if place >= 0 else np.nan
+            for row, place, rivals, _, _ in self.pairs
+        ]
+        return Part(
+            np.asarray(self.rows, np.int64),
+            np.diff(self.indptr).astype(np.int32),
+            np.asarray(self.tags, np.int32),
+            own,
+            np.array([tag for _, _, tag in self.nulls], np.int32),
+            np.array([z[row, place] for row, place, _ in self.nulls], np.float16),
+            np.array([one[3] for one in self.pairs], np.int32),
+            np.array([one[4] for one in self.pairs], np.int32),
+            np.array(pair_d, np.float16),
+            np.array([one[3] for one in self.null_pairs], np.int32),
+            np.array([z[row, at] - z[row, rest].mean() for row, at, rest, _ in self.null_pairs],
+                     np.float16),
+            np.array([images], np.int64),
+            np.array([0], np.int64),
+        )  # fmt: skip
+
+
+def not_judged(labels: Labels, rows: np.ndarray, images: int, broken: int) -> Part:
+    """The part of rows whose pictures could not be decoded."""
+    indptr, tags = labels.rows(rows)
+    nothing = np.zeros(0, np.int32)
+    half = nothing.astype(np.float16)
+    return Part(
+        np.asarray(rows, np.int64),
+        np.diff(indptr).astype(np.int32),
+        tags.astype(np.int32),
+        np.full(len(tags), np.nan, np.float16),
+        nothing, half, nothing, nothing, half, nothing, half,
+        np.array([images], np.int64),
+        np.array([broken], np.int64),
+    )  # fmt: skip

@@ -43,6 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from training.tag_check.check import check_tags, summary  # slow to import
 
         checked = check_tags(settings)
+        if checked is not None and settings.page:
+            from common.storage import Folder
+            from training.tag_check.page import page
+
+            name = Path(settings.out).name.replace(".parquet", ".html")
+            Folder(Path(settings.out).parent).write(name, page(checked).encode())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

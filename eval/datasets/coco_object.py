@@ -145,14 +145,39 @@ def instance_mask(instance: dict[str, Any], height: int, width: int) -> np.ndarr
         size = shape.get("size")
         if size != [height, width]:
             raise ValueError(f"it is for {size} pixels instead of {[height, width]}")
-        runs = shape
-        if isinstance(shape["counts"], list):
-            runs = coco_mask.frPyObjects(shape, height, width)
+        # They are summed here, as pycocotools leaves the rest of a mask unset where runs are missing.
+        lengths = _run_lengths(shape["counts"])
+        if min(lengths, default=-1) < 0 or sum(lengths) != height * width:
+            raise ValueError("its run lengths are not those of its size")
+        runs = coco_mask.frPyObjects({"size": size, "counts": lengths}, height, width)
     else:
         raise ValueError("it has no segmentation")
-    if not 0 <= coco_mask.area(runs) <= height * width:
-        raise ValueError("its run lengths are damaged")
     return coco_mask.decode(runs).astype(bool)
+
+
+def _run_lengths(counts: Any) -> list[int]:
+    """Run lengths as a list, or as COCO's string: five bits a character, the lowest first.
+
+    A sixth bit says that more follow. From the fourth on, a length is less the one two before it.
+    """
+    if isinstance(counts, list):
+        if not all(isinstance(one, int) for one in counts):
+            raise ValueError("its run lengths are not whole numbers")
+        return counts
+    if not isinstance(counts, str):
+        raise ValueError(f"its run lengths are {counts!r}")
+    lengths: list[int] = []
+    value = shift = 0
+    for character in counts.encode():
+        bits = character - ord("0")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:  # the sign
+                value -= 1 << shift
+            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+            value = shift = 0
+    return lengths
 
 
 def _polygon(points: Any, height: int, width: int) -> list[float]:

@@ -102,10 +102,14 @@ SQUARE = [4, 4, 12, 4, 12, 12, 4, 12]
         ({"segmentation": {"size": [24, 40]}}, "it has no segmentation"),
         ({"segmentation": {"size": [40, 24], "counts": [0, 960]}}, r"pixels instead of \[24, 40\]"),
         ({"segmentation": {"counts": [0, 960]}}, "it is for None pixels"),
-        ({"segmentation": {"size": [24, 40], "counts": [0, 9999]}}, "RLE|run lengths"),
-        ({"segmentation": {"size": [24, 40], "counts": [9, -2]}}, "out of bounds"),
-        ({"segmentation": {"size": [24, 40], "counts": "~~~~"}}, "RLE|run lengths"),
-        ({"segmentation": {"size": [24, 40], "counts": None}}, ""),
+        ({"segmentation": {"size": [24, 40], "counts": [0, 9999]}}, "run lengths are not those"),
+        ({"segmentation": {"size": [24, 40], "counts": [962, -2]}}, "run lengths are not those"),
+        ({"segmentation": {"size": [24, 40], "counts": [9]}}, "run lengths are not those"),
+        ({"segmentation": {"size": [24, 40], "counts": []}}, "run lengths are not those"),
+        ({"segmentation": {"size": [24, 40], "counts": ""}}, "run lengths are not those"),
+        ({"segmentation": {"size": [24, 40], "counts": [0.5, 959.5]}}, "not whole numbers"),
+        ({"segmentation": {"size": [24, 40], "counts": "~~~~"}}, "run lengths are not those"),
+        ({"segmentation": {"size": [24, 40], "counts": None}}, "its run lengths are None"),
         ({"segmentation": ABSENT}, "it has no segmentation"),
         ({"area": ABSENT}, "its area is None"),
         ({"area": "big"}, "its area is 'big'"),
@@ -179,3 +183,19 @@ def test_lists_that_do_not_tell_images_apart_are_refused(work, message, tmp_path
     with pytest.raises(UserError, match=message) as caught:
         open_benchmark("coco_object", tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_compressed_run_lengths_are_those_of_pycocotools(seed):
+    from pycocotools import mask
+
+    from eval.datasets.coco_object import instance_mask
+
+    random = np.random.default_rng(seed)
+    truth = np.kron(random.integers(0, 2, (6, 5)), np.ones((7 * seed + 1, 11), int)).astype(
+        np.uint8
+    )
+    runs = mask.encode(np.asfortranarray(truth))
+    shape = {"size": list(truth.shape), "counts": runs["counts"].decode()}
+    found = instance_mask({"segmentation": shape}, *truth.shape)
+    np.testing.assert_array_equal(found, truth.astype(bool))

@@ -21,6 +21,7 @@ COMMANDS = {
     "import": ("labels/import_tags.py", "released tags of others to a tag folder"),
     "labels": ("labels/build_vocab.py", "tags to a vocabulary and labels"),
     "train": ("training/train.py", "labels to a run"),
+    "check-tags": ("training/check_tags.py", "drops tags that the pictures do not show"),
     "segment": ("eval/segment.py", "scores runs on segmentation benchmarks"),
     "refer": ("eval/refer.py", "scores runs on referring benchmarks"),
     "show": ("eval/show.py", "segments a picture by any words"),
@@ -38,8 +39,10 @@ def root() -> Path:
 
 def usage() -> str:
     """The list of commands."""
-    lines = [f"    tagalign {name:8} {about}" for name, (_, about) in COMMANDS.items()]
-    lines.append(f"    tagalign {PATH:8} where a command's script is, or the folder of all of them")
+    lines = [f"    tagalign {name:10} {about}" for name, (_, about) in COMMANDS.items()]
+    lines.append(
+        f"    tagalign {PATH:10} where a command's script is, or the folder of all of them"
+    )
     return "usage: tagalign COMMAND [flags], with --help for its flags\n\n" + "\n".join(lines)
 
 

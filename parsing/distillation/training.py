@@ -27,6 +27,7 @@ from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     PreTrainedModel,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -78,6 +79,7 @@ def train(
         data_collator=lambda batch: collate(batch, tokens.tokenizer.eos_token_id),
         callbacks=[_Report()],
     )
+    trainer.remove_callback(PrinterCallback)  # every log as a dictionary, beside `_Report`
     with disk_errors(settings.training_folder):
         trainer.train(resume_from_checkpoint=checkpoint)
     return model
@@ -202,6 +204,7 @@ def _model(
     adapter = LoraConfig(
         r=settings.rank,
         lora_alpha=2 * settings.rank,
+        lora_dropout=settings.dropout,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )

@@ -22,7 +22,8 @@ from typing import Any
 import psutil
 
 STORE = 100 << 20  # bytes of each node's object store, the least that Ray takes without complaint
-START_SECONDS = 180.0
+START_SECONDS = 300.0
+STARTS = 5  # attempts for one node
 
 
 class Node:
@@ -30,14 +31,24 @@ class Node:
 
     def __init__(self, command: list[str], environment: dict[str, str], cwd: str):
         self.token = secrets.token_hex(8)  # in the environment of all its processes
-        self._process = subprocess.Popen(
-            command,
-            env=environment | {"TAGALIGN_NODE": self.token},
-            cwd=cwd,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._log = Path(cwd) / "start.log"
+        with open(self._log, "wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=environment | {"TAGALIGN_NODE": self.token},
+                cwd=cwd,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def has_started(self) -> bool:
+        """Waits until it is up, or has given up: Ray allows half a minute, which a busy machine may miss."""
+        while self._process.poll() is None:
+            if "Ray runtime started" in self._log.read_text(errors="replace"):
+                return True
+            time.sleep(0.2)
+        return False
 
     def processes(self, name: str = "") -> list[psutil.Process]:
         """Its living processes whose command line holds a name."""
@@ -88,7 +99,7 @@ class LocalCluster:
         self._start_head()
 
     def add(self, cpus: int = 1) -> Node:
-        """Starts a node; it joins some seconds later."""
+        """Starts a node."""
         flags = [f"--address={self.address}", f"--num-cpus={cpus}"]
         self.nodes.append(self._start(flags))
         return self.nodes[-1]
@@ -121,12 +132,17 @@ class LocalCluster:
 
     def _start(self, flags: list[str]) -> Node:
         """Every node has a temporary folder and a working directory of its own."""
-        self._started += 1
-        cwd = Path(self.folder) / str(self._started)
-        cwd.mkdir()
-        command = [str(Path(sys.executable).with_name("ray")), "start", "--block", *flags]
-        command += [f"--object-store-memory={STORE}", "--num-gpus=0", "--disable-usage-stats"]
-        return Node([*command, f"--temp-dir={cwd}"], self._environment, str(cwd))
+        for _ in range(STARTS):
+            self._started += 1
+            cwd = Path(self.folder) / str(self._started)
+            cwd.mkdir()
+            command = [str(Path(sys.executable).with_name("ray")), "start", "--block", *flags]
+            command += [f"--object-store-memory={STORE}", "--num-gpus=0", "--disable-usage-stats"]
+            node = Node([*command, f"--temp-dir={cwd}"], self._environment, str(cwd))
+            if node.has_started():
+                return node
+            node.stop()
+        raise TimeoutError(f"a node has not started in {STARTS} attempts")
 
 
 @contextlib.contextmanager

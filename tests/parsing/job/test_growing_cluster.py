@@ -14,7 +14,8 @@ import pytest
 
 from workflows.local_cluster import clean_environment, local_cluster, wait_for
 
-pytestmark = pytest.mark.cluster
+# Under a minute each where cores are free; a machine that is busy with other work may take ten times that.
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 AUTOSCALER = {
     "cluster_name": "fake",
@@ -92,7 +93,7 @@ def test_a_cluster_without_gpus_now_is_not_taken_for_one_that_never_has_any(
             env=clean_environment(),
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=400,
             check=False,
         )
         assert done.returncode == 2, done.stdout + done.stderr
@@ -123,14 +124,14 @@ def test_a_node_that_goes_and_one_that_comes_cost_no_row_and_no_secret_is_shown(
             env=clean_environment(),
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=300,
             check=False,
         )
         assert "HF_HUB_OFFLINE" in shown.stdout, "the job's environment stands in its metadata"
         assert "hush" not in shown.stdout
         cluster.remove(node)
         cluster.add()
-        assert driver.wait(timeout=300) == 0, (tmp_path / "log").read_text()
+        assert driver.wait(timeout=500) == 0, (tmp_path / "log").read_text()
         logs = [path for path in Path(cluster.folder).rglob("*") if path.is_file()]
         assert len(logs) > 10
         assert not [path for path in logs if b"hf_hush" in path.read_bytes()]
@@ -163,14 +164,14 @@ def test_a_submitted_job_runs_its_own_code_on_nodes_that_do_not_see_its_folder(
             env=environment,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=400,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         os.rename(copy, tmp_path / "gone")
         follow = [*submit[:2], "logs", "one", "--follow", "--address", cluster.dashboard]
         followed = subprocess.run(
-            follow, env=environment, capture_output=True, text=True, timeout=300, check=False
+            follow, env=environment, capture_output=True, text=True, timeout=500, check=False
         )
     assert "60 captions of 60 images" in followed.stdout, followed.stdout + followed.stderr
     assert rows(tmp_path / "tags") == list(range(60))

@@ -84,7 +84,7 @@ def _legend(entries: Sequence[int], names: Sequence[str], background: bool) -> s
     for entry in entries:
         red, green, blue = colours[entry]
         fill = "none" if background and entry == 0 else f"rgb({red} {green} {blue})"
-        box = f'<span style="background: {fill}; border: 1px solid; padding: 0 .6em"></span>'
+        box = f'<span style="background: {fill}; border: 1px solid; padding: 0 .6em; margin-right: .4em"></span>'
         lines.append(f'<span style="white-space: nowrap">{box} {html.escape(names[entry])}</span>')
     return f'<div style="display: flex; flex-wrap: wrap; gap: .3em 1.2em">{"".join(lines)}</div>'
 

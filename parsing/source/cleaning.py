@@ -46,7 +46,13 @@ _SUSPECT = re.compile(_TRIGGER, re.ASCII)
 _ODD = re.compile(
     rf"[^A-Za-z0-9 ,'\"!?()$+|#-](?!(?<=[.:&]) (?!(?i:{_IMAGES})\b)|(?<=[.:])$|(?<=[{_ALONE}])(?:[ -~]|$))"
 )
+# What most captions need that need anything; each is removed as the rounds below would remove it.
 _PERSON = re.compile(r"(?<![^ (\"'])<PERSON>(?![^ ,.!?)\"':])")
+_ATTACHED = r"[^ (\"']<PERSON>|<PERSON>[^ ,.!?)\"':]"
+_ENTITY = re.compile(r"&(amp|quot|nbsp|apos|#0?39);")
+_ENTITIES = {"amp": "&", "quot": '"', "nbsp": " ", "apos": "'", "#39": "'", "#039": "'"}
+_TAG = re.compile(r"</?(?i:(b|i|u|em|strong|span)|p|br|div)\s*/?>(?!s\b)")
+_LONE_URL = re.compile(r"(?<!\S)(?i:https?)://[!#-&(-;=?-_a-~]+(?<![.,;:!?)\]}])(?!\S)")
 _INVISIBLE = regex.compile(r"[\p{Cf}\uFE00-\uFE0F\U000E0100-\U000E01EF]+")
 _PILED = regex.compile(r"[\u0300-\u036F]{3,}|[\u0334-\u0338\p{Me}]+")
 _BLANK = regex.compile(r"[\p{C}\p{Z}\s_]+")
@@ -66,10 +72,18 @@ def clean(caption: str) -> str:
 
 def clean_all(captions: pa.Array | pa.ChunkedArray) -> list[str]:
     """`clean` for each caption of a column of strings, faster where most of them are clean."""
-    texts = captions.to_pylist()
-    suspects = pc.match_substring_regex(captions, _TRIGGER)
-    for at in pc.indices_nonzero(suspects).to_pylist():
-        texts[at] = _cleaned(texts[at])
+    if isinstance(captions, pa.ChunkedArray):
+        captions = captions.combine_chunks()
+    named = pc.replace_substring(captions, "<PERSON>", "person")
+    texts = named.to_pylist()
+    suspects = pc.indices_nonzero(pc.match_substring_regex(named, _TRIGGER)).to_pylist()
+    lengths = pc.binary_length(named), pc.binary_length(captions)
+    people = pc.indices_nonzero(pc.not_equal(*lengths))
+    if len(people):
+        attached = pc.match_substring_regex(captions.take(people), _ATTACHED)
+        suspects = {*suspects, *people.filter(attached).to_pylist()}
+    for at in suspects:
+        texts[at] = _cleaned(captions[at].as_py())
     return texts
 
 
@@ -92,9 +106,7 @@ def digest() -> str:
 
 
 def _cleaned(text: str) -> str:
-    # What ails most captions, for a fraction of the time.
-    short = _PERSON.sub("person", text) if "<PERSON>" in text else text
-    short = " ".join(short.split()) if short.isascii() else short
+    short = _shortened(text)
     if not _is_suspect(short):
         return short
     for _ in range(_ROUNDS):
@@ -103,6 +115,21 @@ def _cleaned(text: str) -> str:
             return text
     # Marks nested deeper than anybody writes them: they go, and with them what they could begin.
     return _round(_MARKS.sub(" ", text).replace(".", " "))
+
+
+def _shortened(text: str) -> str:
+    """The text without what ails most captions, for a fraction of the time that a round takes."""
+    if "<PERSON>" in text:
+        text = _PERSON.sub("person", text)
+    if not text.isascii():
+        return text
+    if "&" in text:
+        text = _ENTITY.sub(lambda match: _ENTITIES[match[1]], text)
+    if "<" in text:
+        text = _TAG.sub(lambda match: "" if match[1] else " ", text)
+    if "://" in text:
+        text = _LONE_URL.sub(" ", text)
+    return " ".join(text.split())
 
 
 def _round(text: str) -> str:

@@ -56,7 +56,7 @@ class ParserChoice:
     endpoint: str | None = setting(
         None,
         "an OpenAI-compatible server to ask instead of engines of one's own; --batch is then the "
-        "requests at once, and OPENAI_API_KEY holds the key, if it wants one",
+        "captions asked about at once, and OPENAI_API_KEY holds the key, if it wants one",
         metavar="URL",
     )
     endpoint_model: str | None = setting(None, "the server's name of the model", metavar="NAME")

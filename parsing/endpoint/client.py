@@ -5,6 +5,9 @@ breaks off or takes too long. What is decided here is what comes after that: a r
 failing while others are answered is its caption's own fault, and that row fails; a server that
 answers nobody is waited for, and at last ends the run with a sentence, so that no caption is given up
 for a fault of the server.
+
+A small model answers a caption in less time than HTTP takes to carry it. So several prompts share a
+request to `/completions`, which takes a list of them; what fails so is asked again one by one.
 """
 
 from __future__ import annotations
@@ -28,13 +31,20 @@ ROUNDS = 2  # of tries of a request that fails while others are answered
 PAUSE_SECONDS = 5.0  # between two rounds, at least
 KEY = "OPENAI_API_KEY"  # environment variable, sent as a bearer token
 BAD_IN_A_ROW = 100  # answers without a text that are taken for the captions' fault
+GROUP = 8  # prompts of one request, where that leaves enough requests at once
 
 
 class Client:
-    """See the module. Several threads may call `answer` at once."""
+    """See the module. Several threads may call `answer` at once.
 
-    def __init__(self, server: Server):
-        self._server = server
+    Args:
+        server: whom to ask.
+        path: `/completions` or `/chat/completions`.
+    """
+
+    def __init__(self, server: Server, path: str):
+        self._server, self._path = server, path
+        self._group = GROUP if path == "/completions" and server.batch >= 4 * GROUP else 1
         self._loop = EventLoop()
         self._answered = time.monotonic()  # when the server last answered anybody
         self._bad = 0  # answers without a text since the last one with one
@@ -42,21 +52,19 @@ class Client:
 
     def answer(
         self,
-        path: str,
         bodies: Sequence[dict[str, Any]],
         each: Callable[[Completion], None] = lambda answer: None,
     ) -> list[Completion]:
         """Answers to requests, in their order.
 
         Args:
-            path: `/completions` or `/chat/completions`.
-            bodies: JSON of the requests; the model's name is added.
+            bodies: JSON of requests for one answer each; the model's name is added.
             each: called with every answer as it comes.
 
         Raises:
             UserError: the server is gone, does not know the model, or refuses the key.
         """
-        return self._loop.run(self._answer_all(path, bodies, each))
+        return self._loop.run(self._answer_all(bodies, each))
 
     def close(self) -> None:
         self._loop.run(self._client.close())
@@ -64,6 +72,7 @@ class Client:
 
     async def _open(self) -> None:
         self._slots = asyncio.Semaphore(self._server.batch)
+        self._entrance = asyncio.Lock()
         self._client = openai.AsyncOpenAI(
             base_url=self._server.url,
             # A secret is no part of a configuration; see `parsing.job.secrets`.
@@ -72,27 +81,51 @@ class Client:
             max_retries=TRIES - 1,
         )
 
-    async def _answer_all(self, path, bodies, each) -> list[Completion]:
-        async def one(body) -> Completion:
-            async with self._slots:
-                answer = await self._answer(path, body)
-            each(answer)
-            return answer
+    async def _answer_all(self, bodies, each) -> list[Completion]:
+        async def some(group: list[dict[str, Any]]) -> list[Completion]:
+            async with self._entrance:  # else two groups may wait for each other
+                for _ in group:
+                    await self._slots.acquire()
+            try:
+                found = await self._ask_group(group)
+            finally:
+                for _ in group:
+                    self._slots.release()
+            for answer in found:
+                each(answer)
+            return found
 
-        tasks = [asyncio.create_task(one(body)) for body in bodies]
+        size = 1 if any("structured_outputs" in body for body in bodies) else self._group
+        groups = [list(bodies[at : at + size]) for at in range(0, len(bodies), size)]
+        tasks = [asyncio.create_task(some(group)) for group in groups]
         try:
-            return await asyncio.gather(*tasks)
+            return [answer for found in await asyncio.gather(*tasks) for answer in found]
         except BaseException:
             for task in tasks:
                 task.cancel()
             raise
 
-    async def _answer(self, path: str, body: dict[str, Any]) -> Completion:
+    async def _ask_group(self, group: list[dict[str, Any]]) -> list[Completion]:
+        if len(group) == 1:
+            return await self._ask(group[0], 1)
+        together = group[0] | {
+            "prompt": [body["prompt"] for body in group],
+            "max_tokens": max(body["max_tokens"] for body in group),
+        }
+        found = await self._ask(together, len(group))
+        if any(answer.error is not None for answer in found):
+            found = [answer for body in group for answer in await self._ask(body, 1)]
+            if all(answer.error is None for answer in found):
+                self._group = 1  # a server that takes no lists, as some do not
+        return found
+
+    async def _ask(self, body: dict[str, Any], count: int) -> list[Completion]:
+        """So many answers to one request, all with an error where it fails."""
         began = time.monotonic()
         for failures in range(1, 1 << 30):
             try:
                 data = await self._client.post(
-                    path, body={"model": self._server.model, **body}, cast_to=object
+                    self._path, body={"model": self._server.model, **body}, cast_to=object
                 )
             except (
                 openai.AuthenticationError,
@@ -109,7 +142,7 @@ class Client:
                 limited = isinstance(error, openai.RateLimitError)
                 others = self._answered > began
                 if others and not limited and failures >= ROUNDS:
-                    return _failed(f"the endpoint {_said(error)}, {failures * TRIES} times")
+                    return _failed(f"the endpoint {_said(error)}, {failures * TRIES} times", count)
                 silent = time.monotonic() - max(self._answered, began)
                 if silent > self._server.patience:
                     raise UserError(
@@ -119,44 +152,67 @@ class Client:
                 pause = min(PAUSE_SECONDS, self._server.patience / 4)
                 await asyncio.sleep(pause * random.uniform(1, 2))  # not all at once
             except openai.APIStatusError as error:  # this request's own fault
-                return self._noted(_failed(f"the endpoint {_said(error)}"))
+                return self._noted(_failed(f"the endpoint {_said(error)}", count))
             except ValueError as error:  # no JSON
-                return self._noted(_failed(f"the endpoint's answer is not JSON: {error}"))
+                return self._noted(_failed(f"the endpoint's answer is not JSON: {error}", count))
             else:
-                return self._noted(completion_of(data))
+                return self._noted(completions_of(data, count))
         raise AssertionError
 
-    def _noted(self, answer: Completion) -> Completion:
+    def _noted(self, found: list[Completion]) -> list[Completion]:
         """Raises `UserError` where the server answers, and nothing but nonsense."""
         self._answered = time.monotonic()
-        self._bad = 0 if answer.error is None else self._bad + 1
+        good = any(answer.error is None for answer in found)
+        self._bad = 0 if good else self._bad + 1
         if self._bad > BAD_IN_A_ROW:
             raise UserError(
                 f"the last {self._bad} answers of {self._server.url} held no text, the last one: "
-                f"{answer.error}"
+                f"{found[-1].error}"
             )
-        return answer
+        return found
 
 
-def completion_of(data: Any) -> Completion:
-    """What an answer of `/completions` or `/chat/completions` says, or that it is malformed."""
+def completions_of(data: Any, count: int = 1) -> list[Completion]:
+    """What an answer of `/completions` or `/chat/completions` says, or that it is malformed.
+
+    Args:
+        data: JSON.
+        count: prompts that the request had. The server counts the tokens of all together: each gets
+            its share, whole numbers that add up.
+    """
     try:
-        choice, usage = data["choices"][0], data.get("usage") or {}
-        text = choice["text"] if "text" in choice else choice["message"]["content"]
-        if not isinstance(text, str):
-            raise TypeError("it holds no text")
-        tokens = int(usage.get("completion_tokens") or 0)
-        prompt_tokens = int(usage.get("prompt_tokens") or 0)
-        complete = choice.get("finish_reason") != "length"
+        choices, usage = data["choices"], data.get("usage") or {}
+        if len(choices) != count:
+            raise ValueError(f"{len(choices)} answers instead of {count}")
+        choices = sorted(choices, key=lambda choice: choice.get("index") or 0)
+        tokens = _shares(usage.get("completion_tokens"), count)
+        prompt_tokens = _shares(usage.get("prompt_tokens"), count)
+        return [
+            Completion(
+                _text(choice), own, choice.get("finish_reason") != "length", prompt_tokens=asked
+            )
+            for choice, own, asked in zip(choices, tokens, prompt_tokens, strict=True)
+        ]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         shown = " ".join(str(data).split())[:100]
         why = f"{type(error).__name__}: {error}"
-        return _failed(f"the endpoint's answer is malformed ({why}): {shown}")
-    return Completion(text, tokens, complete, prompt_tokens=prompt_tokens)
+        return _failed(f"the endpoint's answer is malformed ({why}): {shown}", count)
 
 
-def _failed(error: str) -> Completion:
-    return Completion("", 0, False, error=error)
+def _text(choice: dict[str, Any]) -> str:
+    text = choice["text"] if "text" in choice else choice["message"]["content"]
+    if not isinstance(text, str):
+        raise TypeError("it holds no text")
+    return text
+
+
+def _shares(total: Any, count: int) -> list[int]:
+    total = int(total or 0)
+    return [(total * (n + 1)) // count - (total * n) // count for n in range(count)]
+
+
+def _failed(error: str, count: int) -> list[Completion]:
+    return [Completion("", 0, False, error=error)] * count
 
 
 def _said(error: openai.APIError) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from parsing.endpoint.client import Client, completion_of
+from parsing.endpoint.client import Client, completions_of
 from parsing.endpoint.server import Server
 from parsing.llm.constraint import words_regex
 from parsing.llm.models import PRESETS, PROMPT, find_model
@@ -90,7 +90,7 @@ class EndpointConfig:
             "sampling": sampling(0),
             "max caption tokens": self.max_caption_tokens,
             "normalisation": Rules.load().digest,
-            "code": code_digest() + digest_of(Questions, completion_of),
+            "code": code_digest() + digest_of(Questions, completions_of),
         }
 
     def about(self) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class EndpointParser:
         self._lock = threading.Lock()
         self._finished = self._output_tokens = 0
         self._try(config.server)
-        self._client = Client(config.server)
+        self._client = Client(config.server, self._questions.path)
 
     def parse(self, captions: Sequence[str]) -> list[Parsed]:
         results: list[Parsed | None] = []
@@ -157,7 +157,7 @@ class EndpointParser:
             body = self._questions.body(caption)
             results.append(body if isinstance(body, Parsed) else None)
             bodies += [body] if results[-1] is None else []
-        answers = iter(self._client.answer(self._questions.path, bodies, self._count))
+        answers = iter(self._client.answer(bodies, self._count))
         for number, caption in enumerate(captions):
             if results[number] is None:
                 answer = self._questions.read(next(answers))
@@ -173,9 +173,9 @@ class EndpointParser:
 
     def _try(self, server: Server) -> None:
         """One question goes ahead: a wrong URL, key or name must not fail a million rows."""
-        client = Client(replace(server, patience=START_SECONDS))
+        client = Client(replace(server, patience=START_SECONDS), self._questions.path)
         try:
-            answer = client.answer(self._questions.path, [self._questions.body(_WARM_UP)])[0]
+            answer = client.answer([self._questions.body(_WARM_UP)])[0]
         finally:
             client.close()
         if answer.error is not None:

@@ -15,7 +15,7 @@ class Server:
     Attributes:
         url: up to and with the version; `/v1` is added to one without a path.
         model: by the server's name for it.
-        batch: requests at once.
+        batch: captions that are asked about at once.
         timeout: seconds that one request may take.
         patience: seconds without one answer after which the server counts as gone.
 

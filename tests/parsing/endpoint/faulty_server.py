@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
@@ -32,10 +33,12 @@ class FaultyServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.weather, self.random = weather or {}, Random(seed)
         self.key: str | None = None
+        self.takes_lists = True
+        self.seconds = 0.0  # that every answer takes
         self.status: int | None = None
         self.asked: list[tuple[str, dict]] = []
         self.met: Counter[str] = Counter()
-        self.now = self.most = 0  # requests in work, and the largest number of them
+        self.now = self.most = 0  # captions in work, and the largest number of them
         self.lock = threading.Lock()
         self.closing = threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -73,17 +76,20 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         server = self.server
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        prompt = body.get("prompt")
+        size = len(prompt) if isinstance(prompt, list) else 1
         with server.lock:
             server.asked.append((self.path, body))
-            server.now += 1
+            server.now += size
             server.most = max(server.most, server.now)
         try:
+            time.sleep(server.seconds)
             self._answer(body)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
         finally:
             with server.lock:
-                server.now -= 1
+                server.now -= size
 
     def _answer(self, body: dict) -> None:
         if self.server.key and self.headers["Authorization"] != f"Bearer {self.server.key}":
@@ -92,9 +98,17 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(self.server.status, {"error": {"message": "closed\ntoday"}})
         chat = self.path.endswith("/chat/completions")
         asked = body["messages"][-1]["content"] if chat else body["prompt"]
-        caption = asked.rpartition("Caption: ")[2].partition(" ASSISTANT:")[0].strip()
-        good = _good("; ".join(dict.fromkeys(re.findall(r"[a-z]{4,}", caption))), chat)
-        fault = self.server.fault(caption)
+        asked = [asked] if isinstance(asked, str) else asked
+        if len(asked) > 1 and not self.server.takes_lists:
+            return self._send(422, {"error": {"message": "prompt must be a string"}})
+        captions = [
+            each.rpartition("Caption: ")[2].partition(" ASSISTANT:")[0].strip() for each in asked
+        ]
+        good = _good(
+            ["; ".join(dict.fromkeys(re.findall(r"[a-z]{4,}", caption))) for caption in captions],
+            chat,
+        )
+        fault = next(filter(None, map(self.server.fault, captions)), None)
         if fault in ("hang", "sleeper"):
             self.server.closing.wait(60)
             self.close_connection = True
@@ -113,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "page":
             self._send(200, b"<html>sign in</html>", {"Content-Type": "text/html"})
         elif fault == "null":
-            self._send(200, _good(None, chat))
+            self._send(200, _good([None] * len(captions), chat))
         elif fault == "refuse":
             self._send(400, {"error": {"message": "the prompt is too long"}})
         else:
@@ -130,7 +144,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = self.close_connection or cut
 
 
-def _good(text: str | None, chat: bool) -> dict:
-    said = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-    usage = {"prompt_tokens": 11, "completion_tokens": 5}
-    return {"choices": [said | {"finish_reason": "stop"}], "usage": usage}
+def _good(texts: list[str | None], chat: bool) -> dict:
+    """Answers as vLLM lists them, in any order."""
+    choices = [
+        {"index": at, "finish_reason": "stop"}
+        | ({"message": {"role": "assistant", "content": text}} if chat else {"text": text})
+        for at, text in enumerate(texts)
+    ]
+    usage = {"prompt_tokens": 11 * len(texts), "completion_tokens": 5 * len(texts)}
+    return {"choices": choices[::-1], "usage": usage}

@@ -59,7 +59,7 @@ def test_a_run_that_is_killed_and_a_server_that_stumbles_lose_no_row_and_double_
     assert {row["status"] for row in found} == {OK}
     assert all("house" in row["objects"] for row in found)
     assert server.met.total() > 0, "nothing went wrong"
-    assert server.most <= 2 + 2  # requests of the killed client may still be in work
+    assert server.most <= 2 + 2  # those of the killed client may still be in work
 
     manifest = json.loads((tmp_path / "tags" / "manifest.json").read_text())
     assert manifest["endpoint"] == f"{server.url}/v1"

@@ -96,6 +96,40 @@ def test_the_constraint_goes_to_servers_that_know_it(server, build):
     assert "structured_outputs" not in server.asked[-1][1]
 
 
+def test_prompts_share_a_request_and_each_gets_its_own_answer(server, build):
+    asking = build(batch=64)
+    captions = [f"a green {word} house" for word in ("barn", "boat", "bird", "bear", "bell") * 4]
+    results = asking.parse(captions)
+    assert [r.objects[-1] for r in results] == ["house"] * 20
+    words = [caption.split()[2] for caption in captions]
+    assert [word in r.raw for word, r in zip(words, results, strict=True)] == [True] * 20
+    sizes = [len(b["prompt"]) for _, b in server.asked if isinstance(b["prompt"], list)]
+    assert sorted(sizes) == [4, 8, 8]
+    assert [(r.prompt_tokens, r.output_tokens) for r in results] == [(11, 5)] * 20
+    assert asking.tally() == (20, 100)
+
+
+def test_a_caption_that_spoils_a_shared_request_fails_alone(server, build):
+    captions = [*GOOD[:9], "a refuse house", *GOOD[9:]]
+    results = build(batch=64).parse(captions)
+    assert [n for n, r in enumerate(results) if r.status == FAILED] == [9]
+    assert {r.status for r in results} == {OK, FAILED}
+
+
+def test_a_server_that_takes_no_lists_is_asked_one_by_one_from_then_on(server, build):
+    server.takes_lists = False
+    asking = build(batch=32)
+    assert {r.status for r in asking.parse(GOOD)} == {OK}
+    before = len(server.asked)
+    assert {r.status for r in asking.parse(GOOD)} == {OK}
+    assert len(server.asked) == before + len(GOOD)
+
+
+def test_a_constraint_is_of_one_caption_and_its_request_too(server, build):
+    assert {r.status for r in build(batch=64, constraint="words").parse(GOOD)} == {OK}
+    assert all(isinstance(body["prompt"], str) for _, body in server.asked)
+
+
 @pytest.mark.parametrize("fault", ["limit", "crash", "half", "cut", "hang"])
 def test_what_goes_wrong_once_is_asked_again_and_costs_no_row(server, build, fault):
     captions = [*GOOD, f"a {fault} house"]
@@ -108,7 +142,7 @@ def test_what_goes_wrong_once_is_asked_again_and_costs_no_row(server, build, fau
     ("fault", "error"),
     [
         ("badjson", "the endpoint's answer is not JSON"),
-        ("shape", "the endpoint's answer is malformed (IndexError"),
+        ("shape", "the endpoint's answer is malformed (ValueError: 0 answers instead of 1)"),
         ("page", "malformed (TypeError: string indices"),
         ("null", "malformed (TypeError: it holds no text)"),
         ("refuse", "the endpoint said 400: the prompt is too long"),
@@ -192,15 +226,17 @@ def test_a_server_that_no_longer_lets_in_ends_the_run(server, build, status):
         asking.parse(GOOD)
 
 
-def test_no_more_requests_than_the_batch_are_made_at_once_by_however_many_threads(server, build):
-    asking = build(batch=3)
-    threads = [threading.Thread(target=asking.parse, args=(GOOD,)) for _ in range(3)]
+@pytest.mark.parametrize("batch", [3, 36])
+def test_no_more_captions_than_the_batch_are_in_work_whoever_asks(server, build, batch):
+    asking = build(batch=batch)
+    server.seconds = 0.3
+    threads = [threading.Thread(target=asking.parse, args=(GOOD[:8],)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert server.most <= 3
-    assert asking.tally() == (60, 300)
+    assert batch / 3 < server.most <= batch
+    assert asking.tally() == (24, 120)
 
 
 def test_a_wrong_start_is_told_before_a_row_is_lost(server, build, monkeypatch):

@@ -28,12 +28,23 @@ from training.tag_check.features import FeatureFolder
 from training.tag_check.measure import Looker, Measure, not_judged
 from training.tag_check.parts import Part, Parts
 from training.tag_check.pictures import PictureFiles
-from training.tag_check.settings import Keep, Settings
+from training.tag_check.settings import PHRASES, Keep, Settings
 from training.tag_check.texts import Texts, make_texts
 
 MANIFEST, STATISTICS = "check.json", "statistics.safetensors"
 # Settings of which another value makes what was measured useless.
-FIXED = ("path", "depth", "evidence", "pool", "sample", "size", "chunk", "seed", "key_field")
+FIXED = (
+    "path",
+    "depth",
+    "evidence",
+    "pool",
+    "attributes",
+    "sample",
+    "size",
+    "chunk",
+    "seed",
+    "key_field",
+)
 
 
 @dataclass(frozen=True)
@@ -151,7 +162,9 @@ class Check:
         say(f"going on with what was measured in {self.folder.url}")
 
     def _texts(self, cache: Folder) -> Texts:
-        rows = np.concatenate([self._rows(one) for one in self.sample])
+        rows = np.zeros(0, np.int64)  # without phrases no caption needs to be read
+        if self.settings.attributes == PHRASES:
+            rows = np.concatenate([self._rows(one) for one in self.sample])
         return make_texts(self.clip, self.labels, rows, cache)
 
     def _rows(self, image: int) -> np.ndarray:
@@ -269,7 +282,7 @@ class Check:
         Raises:
             UserError: a part is damaged, no tag stays, or there is no room.
         """
-        model, images, broken = Model.of(self.parts.all(self.chunks), self.labels.num_tags)
+        model, images, broken = Model.of(lambda: self.parts.all(self.chunks), self.labels.num_tags)
         scores = score_all(self.labels, self.parts, self.chunks, model, self.folder)
         threshold = threshold_of(scores, Keep.read(self.settings.keep))
         about: dict[str, Any] = self.about | {

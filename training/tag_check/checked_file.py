@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,24 +50,38 @@ class Counts:
 
 @dataclass(frozen=True)
 class Model:
-    """How evidence becomes a score: of objects, and of attributes."""
+    """How evidence becomes a score: of objects, and of attributes.
+
+    Attributes:
+        objects, attributes: probabilities.
+        histograms: of the objects.
+    """
 
     objects: Mixture
     attributes: Mixture
     histograms: Histograms
 
     @classmethod
-    def of(cls, parts: Iterator[Part], tags: int) -> tuple[Model, int, int]:
-        """Fits to all parts; also how many pictures they hold, and how many could not be decoded."""
+    def of(cls, parts: Callable[[], Iterator[Part]], tags: int) -> tuple[Model, int, int]:
+        """Fits to all parts; also how many pictures they hold, and how many could not be decoded.
+
+        Args:
+            parts: reads them from the first; objects are fitted before attributes.
+            tags: T.
+        """
         objects, attributes = Histograms(tags), Histograms(tags)
         images = broken = 0
-        for part in parts:
+        for part in parts():
             images, broken = images + int(part.images[0]), broken + int(part.broken[0])
             objects.add(objects.own, part.tags, part.z)
             objects.add(objects.null, part.null_tags, part.null_z)
-            attributes.add(attributes.own, part.tags[part.pair_attribute], part.pair_d)
+        of_objects = fit(objects)
+        for part in parts():
+            shown = of_objects.probabilities(part.tags, part.z)[part.pair_object]
+            said = part.tags[part.pair_attribute]
+            attributes.add(attributes.own, said, part.pair_d, shown)
             attributes.add(attributes.null, part.null_attributes, part.null_d)
-        return cls(fit(objects), fit(attributes), objects), images, broken
+        return cls(of_objects, fit(attributes), objects), images, broken
 
     def scores(self, part: Part) -> np.ndarray:
         """The score of each tag of a part, float32 of shape (E,); NaN where it was not judged.
@@ -77,7 +91,8 @@ class Model:
         """
         scores = self.objects.probabilities(part.tags, part.z)
         of_object = scores[part.pair_object]
-        of_attribute = self.attributes.probabilities(part.tags[part.pair_attribute], part.pair_d)
+        said = part.tags[part.pair_attribute]
+        of_attribute = self.attributes.probabilities(said, part.pair_d)
         both = np.where(np.isnan(of_object), 1, of_object) * np.where(
             np.isnan(of_attribute), 1, of_attribute
         )

@@ -6,14 +6,15 @@ s_j of a tag's captions whose picture shows it,
 
     P(shown | z, j) = s_j r(z) / (s_j r(z) + 1 - s_j),          r = f1 / f0
     f(z) / f0(z)    = s r(z) + 1 - s,                            over all tags, isotonic in z
-    1 - s           = F(z0) / F0(z0),                            z0 the lowest fifth of f0
+    1 - s           = F(z0) / F0(z0),                            z0 the lowest twentieth of f0
 
 r is one for all tags, as z is in units of each tag's own spread. The s_j are the fixed point of
 
     s_j = (A s + sum_i P(shown | z_ij, j)) / (A + number of i),  A = 20
 
 (empirical Bayes; A keeps a rare tag near the share of all). z is counted in bins, so that memory does not
-grow with the data. For attributes the same holds of d.
+grow with the data. For attributes the same holds of d, where every pair counts as much as its object is probable:
+then s_j is the share of the pictures which show the object that also show the attribute.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 LOW, HIGH, BINS = -6.0, 12.0, 90
-LOWEST = 0.2  # share of f0 that is taken for pictures which do not show the tag
+LOWEST = 0.05  # share of f0 that is taken for pictures which do not show the tag
 AS_CAPTIONS = 20.0  # A
 ROUNDS = 50
 FEWEST = 200  # values of z and of its null without which nothing is judged
@@ -37,16 +38,19 @@ def bins_of(z: np.ndarray) -> np.ndarray:
 
 
 class Histograms:
-    """Counts of z by tag, of the captions' own tags and of the null: int64 of shape (T, BINS) each."""
+    """Counts of z by tag, of the captions' own tags and of the null: float64 of shape (T, BINS) each."""
 
     def __init__(self, tags: int):
-        self.own = np.zeros((tags, BINS), np.int64)
-        self.null = np.zeros((tags, BINS), np.int64)
+        self.own = np.zeros((tags, BINS))
+        self.null = np.zeros((tags, BINS))
 
-    def add(self, counts: np.ndarray, tags: np.ndarray, z: np.ndarray) -> None:
-        """Adds values to one of the two."""
+    def add(
+        self, counts: np.ndarray, tags: np.ndarray, z: np.ndarray, weights: np.ndarray | None = None
+    ) -> None:
+        """Adds values to one of the two; NaN weights count in full."""
         judged = ~np.isnan(z)
-        np.add.at(counts, (tags[judged], bins_of(z[judged])), 1)
+        each = 1.0 if weights is None else np.nan_to_num(weights[judged], nan=1.0)
+        np.add.at(counts, (tags[judged], bins_of(z[judged])), each)
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,12 @@ class Mixture:
 
 def fit(histograms: Histograms) -> Mixture:
     """Fits r and the shares to the counts."""
-    own, null = histograms.own.sum(0), histograms.null.sum(0)  # (BINS,) each
+    counts, nulls = histograms.own.sum(1), histograms.null.sum(1)  # (T,) each
+    own = histograms.own.sum(0)  # (BINS,)
+    # The null of each tag counts as much as the tag: else the two would differ by their tags alone.
+    null = (counts / np.maximum(nulls, 1)) @ histograms.null  # (BINS,)
     tags = len(histograms.own)
-    if min(own.sum(), null.sum()) < FEWEST:
+    if min(own.sum(), nulls.sum(), null.sum()) < FEWEST:
         nothing = np.full((tags, BINS), np.nan, np.float32)
         return Mixture(np.ones(BINS), 1.0, np.ones(tags), nothing)
     f, f0 = own / own.sum(), null / null.sum()
@@ -92,7 +99,6 @@ def fit(histograms: Histograms) -> Mixture:
     share = max(1 - absent, 1e-3)
     ratio = np.maximum(odds - absent, 0) / share
     shares = np.full(tags, share)
-    counts = histograms.own.sum(1)  # (T,)
     for _ in range(ROUNDS):
         table = _posterior(shares, ratio)
         found = (histograms.own * table).sum(1)

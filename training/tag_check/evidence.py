@@ -14,7 +14,8 @@ regression of "the caption says j" on the class token, which is pulled towards t
 that few captions have is judged by its text alone. What a picture of the sample itself adds to its own
 p_ij is taken out (the regression without i is (p - h y) / (1 - h), h = (c_i - m)^T (C + l I)^-1 (c_i - m) / n).
 
-An attribute a of object o is judged by phrases, against the attributes b of its kind:
+An attribute has the score of the object that its caption binds it to (`binding.py`). With `--attributes
+phrases` it is also judged by phrases, against the attributes b of its kind:
 
     d_iao = z_i(a o) - mean_{b in kind(a)} z_i(b o)       with w of "a o" its text embedding
 

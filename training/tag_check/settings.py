@@ -16,6 +16,8 @@ BOTH, PATCHES, PICTURE = "both", "patches", "picture"
 EVIDENCE = (BOTH, PATCHES, PICTURE)
 MAX, TOP = "max", "top"
 POOLS = (MAX, TOP)
+OBJECT, PHRASES = "object", "phrases"
+ATTRIBUTES = (OBJECT, PHRASES)
 ALL = "all"
 
 
@@ -74,7 +76,7 @@ class Settings:
         metavar="FIELD",
     )
     keep: str = setting(
-        "0.5",
+        "0.4",
         "tags that stay: all, those of a score from here on (a probability), or a share such as 90%",
         metavar="X",
     )
@@ -98,6 +100,11 @@ class Settings:
     )  # fmt: skip
     pool: str = setting(
         MAX, "of the patches: the best one, or the mean of the best 5%", choices=POOLS
+    )
+    attributes: str = setting(
+        OBJECT,
+        "an attribute is judged by its object alone, or also by phrases such as 'red ball'",
+        choices=ATTRIBUTES,
     )
     sample: int = setting(50_000, "pictures at random that the statistics are of", metavar="N")
     size: int | None = setting(
@@ -123,6 +130,7 @@ class Settings:
         for flag, value, known in (
             ("--evidence", self.evidence, EVIDENCE),
             ("--pool", self.pool, POOLS),
+            ("--attributes", self.attributes, ATTRIBUTES),
         ):
             if value not in known:
                 raise UserError(f"{flag} is one of {', '.join(known)}, not '{value}'")

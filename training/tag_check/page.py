@@ -136,15 +136,15 @@ def _examples(check: Check, scores: np.ndarray, tags: list[int]) -> dict[int, li
             tag, one = int(part.tags[place]), (float(part.z[place]), int(row_of[place]))
             best[tag] = max(best.get(tag, one), one)
             worst[tag] = min(worst.get(tag, one), one)
-    images = dict(zip(check.joined.labels.tolist(), check.joined.images.tolist(), strict=True))
     found: dict[int, list[Example]] = {}
     for tag in wanted:
         ends = [side[tag] for side in (best, worst) if tag in side]
-        found[tag] = [_example(check, scores, tag, row, images[row]) for _, row in ends]
+        found[tag] = [_example(check, scores, tag, row) for _, row in ends]
     return found
 
 
-def _example(check: Check, scores: np.ndarray, tag: int, row: int, image: int) -> Example:
+def _example(check: Check, scores: np.ndarray, tag: int, row: int) -> Example:
+    image = int(check.joined.images[np.flatnonzero(check.joined.labels == row)[0]])
     place = int(np.searchsorted(check.images, image))
     picture = _picture(check, place)
     [pictures] = check.pictures.batches(np.array([image]), 1, 0)

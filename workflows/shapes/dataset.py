@@ -40,6 +40,7 @@ VERSION = 1  # of the layout; a folder of another version is not reused
 MANIFEST = "world.json"
 THRESHOLD = 0.5  # Eq. 8's, under which a pixel is background
 PER_SHARD = 1000
+DEFAULT = Manner()
 _SEEN = 0.5  # an expression is written for a thing if at least this share of it is visible
 _MOST_TRIES = 200
 
@@ -106,7 +107,7 @@ class Sample:
         }
 
 
-def samples(kind: str, count: int, seed: int, manner: Manner = Manner()) -> Iterator[Sample]:
+def samples(kind: str, count: int, seed: int, manner: Manner = DEFAULT) -> Iterator[Sample]:
     """Captioned scenes; each depends only on the seed, the kind, its number and the manner."""
     for number in range(count):
         rng = random.Random(f"{seed} {kind} {number}")

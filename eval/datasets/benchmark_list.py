@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.errors import UserError
-from eval.datasets.benchmarks import Benchmark, Description
+from eval.datasets.benchmarks import Benchmark
 from eval.datasets.coco_object import CocoObject
+from eval.datasets.description import Description
 from eval.datasets.mask_folders import (
     OWN,
     Ade20k,

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from common.errors import UserError, reason
-from eval.datasets.benchmarks import DATA, RELEASE_NAMES, Benchmark
+from eval.datasets.benchmarks import RELEASE_NAMES, Benchmark
+from eval.datasets.description import DATA
 
 PLAIN_NAMES, SCLIP_NAMES = "plain", "sclip"
 THRESHOLD, WORDS = "threshold", "words"

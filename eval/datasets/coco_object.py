@@ -12,7 +12,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from common.errors import UserError, reason
-from eval.datasets.benchmarks import Benchmark, Description, check_keys, check_pairs, find_folder
+from eval.datasets.benchmarks import Benchmark, check_keys, check_pairs, find_folder
+from eval.datasets.description import Description
 
 ANNOTATIONS = "annotations/instances_val2017.json"
 _LARGEST = 1 << 16  # pixels of a side

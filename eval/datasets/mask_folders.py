@@ -17,12 +17,12 @@ from common.errors import UserError
 from eval.datasets.benchmarks import (
     RELEASE_NAMES,
     Benchmark,
-    Description,
     check_keys,
     check_pairs,
     find_folder,
     read_mask,
 )
+from eval.datasets.description import Description
 from training.images import ENDINGS
 
 OWN = "benchmark.yaml"

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from timm.data import ImageNetInfo
 
-from eval.datasets.benchmarks import Description
+from eval.datasets.description import Description
 
 SIZE = (40, 24)  # width, height
 KEYS = ("a_000000", "b_000001")

@@ -11,7 +11,8 @@ from PIL import Image
 from common.errors import UserError
 from eval.confusion import IGNORE
 from eval.datasets.benchmark_list import BENCHMARKS, open_benchmark
-from eval.datasets.benchmarks import BadImage, Description, open_image
+from eval.datasets.benchmarks import BadImage, open_image
+from eval.datasets.description import Description
 from tests.eval.datasets.miniatures import (
     KEYS,
     MINIATURES,

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 
 from common.errors import UserError
-from eval.datasets.benchmarks import Description
+from eval.datasets.description import Description
 from eval.inference.class_embeddings import TEMPLATES
 from eval.inference.protocols import (
     PROTOCOLS,

@@ -32,6 +32,9 @@ from parsing.llm import student
 from parsing.tags import Parsed, tags_table
 from training.runs import PROJECTOR
 from training.settings import Settings as TrainSettings
+from training.tag_check.check import check_tags
+from training.tag_check.page import section
+from training.tag_check.settings import Settings as CheckSettings
 from training.trainer import train
 from workflows.shapes.dataset import Settings as WorldSettings
 from workflows.shapes.dataset import write_world, written_whole
@@ -199,6 +202,32 @@ class Chain:
         with self.stage(f"run {recipe.name}", command_line("training/train.py", shown)):
             train(settings)
         return out
+
+    def check(self, recipe: Recipe) -> str:
+        """Checks a recipe's tags against the pictures; what it did, as a section of an HTML page."""
+        labels = self.labels(recipe)
+        shown = labels.with_name(f"{labels.stem}-seen.section.html")
+        if not shown.exists():
+            settings = CheckSettings(
+                labels=str(labels),
+                images=f"{self.world}/train",
+                out=str(labels.with_name(f"{labels.stem}-seen.parquet")),
+                cache=str(self.folder / "cache"),
+                model=str(CLIP),
+                weights=None,
+                depth=TRAINING["depth"],
+                workers=TRAINING["workers"],
+                page=8,
+            )
+            typed = replace(
+                settings, model=str(CLIP.relative_to(ROOT)), weights=CheckSettings.weights
+            )
+            command = command_line("training/check_tags.py", typed)
+            with self.stage(f"check {recipe.labels}", command):
+                checked = check_tags(settings)
+                assert checked is not None  # a single process is the first rank
+                Folder(shown.parent).write(shown.name, section(checked).encode())
+        return shown.read_text("utf-8")
 
     def _gold_tags(self, out: Path) -> Path:
         """The scenes' own tags, laid out as a run; captions and index are copied from another run."""

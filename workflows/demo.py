@@ -87,7 +87,8 @@ def demo(settings: Settings) -> Path:
     no_tags = (*settings.changes, ("tag_weight", 0.0))
     untagged = [str(chain.run(replace(recipe, changes=no_tags))) for recipe in recipes]
     control = Trained("image-text loss alone", groups[-1].labels, untagged)
-    page, picture = report(chain, parsers, groups, control)
+    checked = chain.check(recipes[0])
+    page, picture = report(chain, parsers, groups, control, checked)
     folder = Folder(settings.out)
     save_picture(picture, folder, PICTURE)
     folder.write(REPORT, page.encode())

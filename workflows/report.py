@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
 from PIL import Image
 
 from eval.inference.settings import Inference
@@ -85,7 +86,11 @@ class Row:
 
 
 def report(
-    chain: Chain, parsers: Sequence[str], groups: Sequence[Trained], control: Trained
+    chain: Chain,
+    parsers: Sequence[str],
+    groups: Sequence[Trained],
+    control: Trained,
+    checked: str,
 ) -> tuple[str, Image.Image]:
     """The page, and its segmentations as one picture.
 
@@ -94,6 +99,7 @@ def report(
         parsers: whose tags to compare; the first one's were trained on.
         groups: trainings on tags: of objects, and of objects and attributes.
         control: the same training without tags, with the same seeds.
+        checked: what the check of the last group's tags did, as HTML.
     """
     rows = score_rows(chain, [*groups, control])
     models = _models(chain, groups)
@@ -117,6 +123,7 @@ def report(
         minutes=sum(stage.seconds for stage in chain.stages.values()) / 60,
         parsers=judged,
         scenes=_scenes(chain, gold.captions[:SCENES], judged),
+        checked=Markup(checked),
         tags=len(read_footer(labels)[2]),
         distribution=png_url(labels.with_suffix(".png").read_bytes()),
         losses=loss_curves([(group.title, group.runs[0]) for group in groups]),

@@ -54,6 +54,9 @@ def test_the_report_is_one_file_with_all_it_promises(finished: Path):
     ):
         assert title in text
     assert "95% interval" in text
+    assert "Tags that the pictures confirm" in text
+    assert "Pictures at random" in text
+    assert "python training/check_tags.py" in text
     assert "python labels/build_vocab.py" in text
     assert len(page.sources) > 40  # scenes, maps and segmentations
 

@@ -39,7 +39,7 @@ def test_help_paths_and_unknown_commands(capsys):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory, root) -> Path:
-    """The project's wheel, built from a copy without network."""
+    """The project's wheel, built without network from a copy, which is `source` beside it."""
     place = tmp_path_factory.mktemp("wheel")
     skip = shutil.ignore_patterns(
         ".*", "data", "build", "*.egg-info", "__pycache__", "tests", "*.parquet"
@@ -53,15 +53,16 @@ def wheel(tmp_path_factory, root) -> Path:
     return path
 
 
-def test_the_wheel_brings_one_name_and_every_file_of_the_rooms(wheel, root):
+def test_the_wheel_brings_one_name_and_every_file_of_the_rooms(wheel):
+    source = wheel.parents[1] / "source"
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
         info = next(name for name in names if name.endswith("top_level.txt"))
         assert file.read(info).split() == [b"tagalign"]
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"tagalign"}
     for room in ROOMS:
-        for path in (root / room).rglob("*"):
-            relative = path.relative_to(root)
+        for path in (source / room).rglob("*"):
+            relative = path.relative_to(source)
             skipped = path.suffix in NOT_SHIPPED or path.name in (".gitignore", "cluster.yaml")
             if path.is_file() and not _is_output(relative) and not skipped:
                 assert f"tagalign/{relative.as_posix()}" in names

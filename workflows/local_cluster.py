@@ -21,13 +21,16 @@ from typing import Any
 
 import psutil
 
+from workflows.local_node import STARTED
+
+NODE = Path(__file__).with_name("local_node.py")
 STORE = 100 << 20  # bytes of each node's object store, the least that Ray takes without complaint
 START_SECONDS = 300.0
 STARTS = 5  # attempts for one node
 
 
 class Node:
-    """One node: `ray start --block` and all that it starts."""
+    """One node: `workflows/local_node.py` and all that it starts."""
 
     def __init__(self, command: list[str], environment: dict[str, str], cwd: str):
         self.token = secrets.token_hex(8)  # in the environment of all its processes
@@ -45,7 +48,7 @@ class Node:
     def has_started(self) -> bool:
         """Waits until it is up, or has given up: Ray allows half a minute, which a busy machine may miss."""
         while self._process.poll() is None:
-            if "Ray runtime started" in self._log.read_text(errors="replace"):
+            if STARTED in self._log.read_text(errors="replace"):
                 return True
             time.sleep(0.2)
         return False
@@ -86,22 +89,22 @@ class LocalCluster:
         ports = free_ports(3)
         self.address = f"127.0.0.1:{ports[0]}"
         self.dashboard = f"http://127.0.0.1:{ports[1]}"
-        flags = ["--head", f"--port={ports[0]}", f"--num-cpus={head_cpus}"]
-        flags += [f"--dashboard-port={ports[1]}", f"--dashboard-agent-listen-port={ports[2]}"]
-        flags += [f"--include-dashboard={str(dashboard).lower()}"]
+        settings: dict[str, Any] = {"head": True, "gcs_server_port": ports[0]}
+        settings |= {"num_cpus": head_cpus, "include_dashboard": dashboard}
+        settings |= {"dashboard_port": ports[1], "dashboard_agent_listen_port": ports[2]}
         if autoscaling is not None:
             path = Path(self.folder) / "autoscaling.json"
             path.write_text(json.dumps(autoscaling))
-            flags += [f"--autoscaling-config={path}"]
-        self._head_flags, self._listens = flags, ports[: 1 + dashboard]
+            settings["autoscaling_config"] = str(path)
+        self._head_settings, self._listens = settings, ports[: 1 + dashboard]
         self._started = 0
         self.nodes: list[Node] = []
         self._start_head()
 
     def add(self, cpus: int = 1) -> Node:
         """Starts a node."""
-        flags = [f"--address={self.address}", f"--num-cpus={cpus}"]
-        self.nodes.append(self._start(flags))
+        place = {"redis_address": self.address, "gcs_address": self.address}
+        self.nodes.append(self._start({"head": False, "num_cpus": cpus} | place))
         return self.nodes[-1]
 
     def remove(self, node: Node) -> None:
@@ -126,19 +129,19 @@ class LocalCluster:
             self.add()
 
     def _start_head(self) -> None:
-        self.head = self._start(self._head_flags)
+        self.head = self._start(self._head_settings)
         for port in self._listens:
             wait_for(lambda port=port: listens(port), f"the head listens at port {port}")
 
-    def _start(self, flags: list[str]) -> Node:
+    def _start(self, settings: dict[str, Any]) -> Node:
         """Every node has a temporary folder and a working directory of its own."""
         for _ in range(STARTS):
             self._started += 1
             cwd = Path(self.folder) / str(self._started)
             cwd.mkdir()
-            command = [str(Path(sys.executable).with_name("ray")), "start", "--block", *flags]
-            command += [f"--object-store-memory={STORE}", "--num-gpus=0", "--disable-usage-stats"]
-            node = Node([*command, f"--temp-dir={cwd}"], self._environment, str(cwd))
+            own = settings | {"temp_dir": str(cwd), "object_store_memory": STORE}
+            command = [sys.executable, str(NODE), json.dumps(own)]
+            node = Node(command, self._environment, str(cwd))
             if node.has_started():
                 return node
             node.stop()

@@ -89,7 +89,7 @@ def test_ray_serves_the_figures_to_prometheus(tmp_path):
             'tagalign_engines{run="tags-7"} 2.0',
         }
         written.committed(10, 1)
-        end, found = time.monotonic() + 90, set()
+        end, found = time.monotonic() + 240, set()
         while found != wanted and time.monotonic() < end:
             written._told = 0.0
             written.update(30, 180, 3, 2, 0)

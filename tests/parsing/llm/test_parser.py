@@ -42,6 +42,15 @@ def test_a_prompt_travels_as_itself_and_not_as_a_path(tmp_path):
         assert arrived.fingerprint() == fingerprint
 
 
+def test_an_actor_on_a_node_with_another_copy_of_the_model_does_not_start(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    config = LLMConfig(model=Model(str(tmp_path)), prompt="default").pinned()
+    config.check()
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match="is not the one that this run began with"):
+        pickle.loads(pickle.dumps(config)).check()  # what an actor does first
+
+
 def test_pinning_changes_nothing_of_what_is_run_and_needs_no_second_time():
     for model in ("tagalign-135m", "smollm2"):
         config = LLMConfig(model=find_model(model))

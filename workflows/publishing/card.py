@@ -28,6 +28,7 @@ class Contents:
         statuses: status of `parsing.tags.STATUSES` -> captions.
         counts: of all tags.
         vocabulary: None without labels.
+        scored: the labels carry scores of a check against the pictures.
         labelled: images with at least one label.
         manifest: of the run; empty where there is none.
         scores: `scores.json` of eval/parsers.py, or None.
@@ -43,6 +44,7 @@ class Contents:
     statuses: dict[str, int]
     counts: TagCounts
     vocabulary: Vocabulary | None
+    scored: bool
     labelled: int
     manifest: dict[str, Any]
     scores: dict[str, Any] | None

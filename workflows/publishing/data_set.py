@@ -152,6 +152,7 @@ def _write(
     }
     if tags.index:
         rows["images"] = write_shards(aside / "images", _tables(tags, tags.index, INDEX), INDEX)
+    scored = False
     if vocabulary is not None:
         beside = TagFolder(settings.labels, (), (), Folder(Path(settings.labels).parent), 0, False)
         scored = SCORES.name in pq.read_schema(settings.labels).names
@@ -169,6 +170,7 @@ def _write(
         statuses=dict(statuses),
         counts=count_row_groups(tags.row_groups, KINDS, {}, tags.has_status),
         vocabulary=vocabulary,
+        scored=scored,
         labelled=labelled[True],
         manifest=manifest,
         scores=scores,
@@ -235,7 +237,9 @@ def write_shards(
 
 def _open_part(folder: Path, parts: list[Path], schema: pa.Schema) -> pq.ParquetWriter:
     parts.append(folder / f"part-{len(parts)}")
-    return pq.ParquetWriter(parts[-1], schema, compression="zstd")
+    # DuckDB reads numbers of 16 bits in no encoding but the plain one.
+    dictionary = SCORES.name not in schema.names
+    return pq.ParquetWriter(parts[-1], schema, compression="zstd", use_dictionary=dictionary)
 
 
 def _scores(path: str) -> dict[str, Any]:

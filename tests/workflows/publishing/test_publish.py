@@ -7,12 +7,15 @@ import json
 import datasets
 import duckdb
 import huggingface_hub
+import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import yaml
 
 from labels.build import build
+from labels.label_file import SCORED_LABELS, LabelWriter, read_footer
 from labels.settings import Settings
 from tests.labels.conftest import captions, write_run, write_tags  # noqa: F401
 from workflows.publish import main
@@ -70,6 +73,17 @@ def test_duckdb_polars_and_pandas_open_every_part(tmp_path, run):
         assert pl.read_parquet(files).height == rows
         assert len(pd.read_parquet(tmp_path / "set" / part)) == rows
     assert "raw" in pl.read_parquet(tmp_path / "set" / "tags" / "*.parquet").columns
+
+
+def test_scores_of_checked_labels_are_published_too(tmp_path, run):
+    vocabulary = read_footer(tmp_path / "x.parquet")[2]
+    columns = [["u1"], ["a girl"], [[0, 2]], [np.array([0.5, 0.25], np.float16)]]
+    with LabelWriter(tmp_path / "x.parquet", vocabulary, {"model": "tiny"}) as writer:
+        writer.write(pa.table(columns, schema=SCORED_LABELS))
+    assert _publish(tmp_path, run) == 0
+    files = str(tmp_path / "set" / "labels" / "*.parquet")
+    assert duckdb.sql(f"SELECT key, scores FROM '{files}'").fetchall() == [("u1", [0.5, 0.25])]
+    assert "`scores` list of float16" in (tmp_path / "set" / "README.md").read_text()
 
 
 def test_the_card_tells_schema_counts_coverage_parser_licence_and_scores(tmp_path, run):

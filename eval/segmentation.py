@@ -117,6 +117,7 @@ def _evaluate_one(dense: Dense, run: str, question: Question, settings: SegmentS
         "model": dense.encoder.name,
         "fingerprint": fingerprint(dense),
         "classes": list(benchmark.class_names),
+        "truth": benchmark.truth_from,
         "names": digest(question.names.all),
         "inference": used(question.inference, dense).to_json() | {"threshold": question.threshold},
         "limit": settings.limit,

@@ -16,6 +16,7 @@ from eval.datasets.mask_folders import (
     OWN,
     Ade20k,
     Cityscapes,
+    CocoObjectMasks,
     CocoStuff,
     Context,
     ImageNetS,
@@ -64,6 +65,8 @@ def open_benchmark(name: str, root: Path) -> Benchmark:
         UserError: the benchmark is unknown, or its folder is missing or incomplete.
     """
     check_name(name)
+    if name == "coco_object" and CocoObjectMasks.found(root):
+        return CocoObjectMasks(Description.read(name), root)
     if name in BENCHMARKS:
         return BENCHMARKS[name](Description.read(name), root)
     folder = Path(name)

@@ -41,6 +41,7 @@ class Benchmark(ABC):
     Attributes:
         description: see above.
         keys: a unique name per image, in order.
+        truth_from: what the ground truth is made of, for results.
 
     Raises:
         UserError: the folder is missing or incomplete; the message names what is missing, the folders
@@ -48,6 +49,7 @@ class Benchmark(ABC):
     """
 
     keys: Sequence[str]
+    truth_from = "masks"
 
     def __init__(self, description: Description, root: Path):
         self.description, self.root = description, root

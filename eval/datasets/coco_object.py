@@ -1,4 +1,7 @@
-"""COCO-Object: 80 object classes and background, rasterised from COCO's instance annotations."""
+"""COCO-Object: 80 object classes and background, rasterised from COCO's instance annotations.
+
+`mask_folders.CocoObjectMasks` reads them from COCO-Stuff's maps, where there are any.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,11 @@ _LARGEST = 1 << 16  # pixels of a side
 class CocoObject(Benchmark):
     """COCO val2017. Class i is the i-th category in the order of COCO's ids, from 1.
 
-    Where instances overlap, the smaller one is on top. Crowd annotations count as their category.
+    Where instances overlap, the smaller one is on top. Crowd annotations count as their category. The
+    authors take COCO-Stuff's maps instead, see `CocoObjectMasks`.
     """
 
+    truth_from = "instances"
     PLACES = (".", "coco", "coco_stuff164k", "COCO")
     IMAGES = ("val2017", "images/val2017")
 

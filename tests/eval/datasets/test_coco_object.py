@@ -10,7 +10,7 @@ import pytest
 from common.errors import UserError
 from eval.datasets.benchmark_list import open_benchmark
 from eval.datasets.benchmarks import BadImage
-from tests.eval.datasets.miniatures import KEYS, MINIATURES
+from tests.eval.datasets.miniatures import KEYS, MINIATURES, coco_stuff, save_mask, values
 
 ABSENT = object()
 
@@ -199,3 +199,33 @@ def test_compressed_run_lengths_are_those_of_pycocotools(seed):
     shape = {"size": list(truth.shape), "counts": runs["counts"].decode()}
     found = instance_mask({"segmentation": shape}, *truth.shape)
     np.testing.assert_array_equal(found, truth.astype(bool))
+
+
+@pytest.mark.parametrize("ending", ["_instanceTrainIds.png", "_labelTrainIds.png", ".png"])
+def test_coco_stuffs_maps_come_first_as_the_authors_take_them(ending, tmp_path):
+    coco_stuff(tmp_path, converted=False)
+    MINIATURES["coco_object"](tmp_path / "coco")
+    stripes = {  # a person, a toothbrush, a banner, which is stuff, and unlabelled pixels
+        "_instanceTrainIds.png": (1, 80, 0, 0), "_labelTrainIds.png": (0, 79, 80, 255),
+        ".png": (0, 89, 91, 255),
+    }[ending]  # fmt: skip
+    masks = tmp_path / "coco_stuff164k/annotations/val2017"
+    for key in KEYS:
+        (masks / f"{key}.png").unlink()
+        save_mask(masks / f"{key}{ending}", values(*stripes))
+    benchmark = open_benchmark("coco_object", tmp_path)
+    assert benchmark.truth_from == "COCO-Stuff's maps"
+    for key in KEYS:
+        np.testing.assert_array_equal(benchmark.truth(key), values(1, 80, 0, 0))
+    save_mask(benchmark.masks[KEYS[0]], values(0, 254))
+    with pytest.raises(BadImage, match="holds the value 254, which is none of the 80"):
+        benchmark.truth(KEYS[0])
+    assert open_benchmark("coco_object", tmp_path / "coco").truth_from == "instances"
+
+
+def test_older_maps_are_refused_for_objects_too(tmp_path):
+    coco_stuff(tmp_path, converted=False)
+    mask = tmp_path / f"coco_stuff164k/annotations/val2017/{KEYS[0]}.png"
+    save_mask(mask, values(0, 1, 182))
+    with pytest.raises(UserError, match="older numbering"):
+        open_benchmark("coco_object", tmp_path)

@@ -31,8 +31,8 @@ from parsing.source.markup import unescaped, without_markup
 
 _ROUNDS = 8  # what one round uncovers (a tag inside a tag, an escaped escape) the next one removes
 _FTFY = ftfy.TextFixerConfig(unescape_html=True, explain=False)
-# A caption without a match is clean. In the syntax of RE2, which reads it in one pass. Letters and signs
-# of `_ALONE` need nothing where they stand between ASCII; two of them may be mojibake.
+# A caption without a match is clean. Letters and signs of `_ALONE` need nothing where they stand between
+# ASCII; two of them may be mojibake.
 _ALONE = "à-ÿÀÁÄÇÈÉÊËÍÑÓÖÚÜß–—…•·®©™°£€×½"
 _IMAGES = "jpe?g|png|gif|tiff?|bmp|webp|svg|pdf|com|net|org"
 _TRIGGER = (
@@ -45,6 +45,12 @@ _SUSPECT = re.compile(_TRIGGER, re.ASCII)
 # Quicker than the whole expression: no match begins with a character that this does not find.
 _ODD = re.compile(
     rf"[^A-Za-z0-9 ,'\"!?()$+|#-](?!(?<=[.:&]) (?!(?i:{_IMAGES})\b)|(?<=[.:])$|(?<=[{_ALONE}])(?:[ -~]|$))"
+)
+# The same for whole columns, looser: what has no match here has none there. Its automaton is small, which
+# counts where it is built anew for every shard.
+_COLUMN_TRIGGER = (
+    r"[^A-Za-z0-9 ,.:'\"!?()$+|#^~>%-]|  |^ | $|%2|:[^ ]|\.[A-Za-z7]"
+    r"|\. (?i:jp|pn|gi|ti|bm|we|sv|pd|co|ne|or)|(?i:http|www|nbsp|href|img|dsc|rh )"
 )
 # What most captions need that need anything; each is removed as the rounds below would remove it.
 _PERSON = re.compile(r"(?<![^ (\"'])<PERSON>(?![^ ,.!?)\"':])")
@@ -76,7 +82,7 @@ def clean_all(captions: pa.Array | pa.ChunkedArray) -> list[str]:
         captions = captions.combine_chunks()
     named = pc.replace_substring(captions, "<PERSON>", "person")
     texts = named.to_pylist()
-    suspects = pc.indices_nonzero(pc.match_substring_regex(named, _TRIGGER)).to_pylist()
+    suspects = pc.indices_nonzero(pc.match_substring_regex(named, _COLUMN_TRIGGER)).to_pylist()
     lengths = pc.binary_length(named), pc.binary_length(captions)
     people = pc.indices_nonzero(pc.not_equal(*lengths))
     if len(people):

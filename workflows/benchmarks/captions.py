@@ -5,9 +5,9 @@
     python workflows/benchmarks/captions.py --captions alttext.parquet       # your own
 
 Generated captions (`workflows/cc12m/zipf_captions.py`) are spoilt as the web's are: entities, markup and
-URLs in the shares that 5,000 raw alt texts have them, and a `<PERSON>`, as CC12M writes names, in three
-of ten. Every repeat is a process of its own. CPU seconds are shown, and the share is taken of them, since
-other work on the machine hardly lengthens them. Figures are medians.
+URLs in the shares that 5,000 raw alt texts have them, and a `<PERSON>` in every fourth, CC12M's share
+(Changpinyo et al., 2021). Every repeat is a process of its own. CPU seconds are shown, and the share is
+taken of them, since other work on the machine hardly lengthens them. Figures are medians.
 """
 
 from __future__ import annotations
@@ -39,9 +39,8 @@ from workflows.command import at_least, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 CC12M = 12_000_000
-PERSON = 0.3
-# Of the alt texts that need more than a glance: what stands in them, and in one of how many.
-SPOILT = (
+SPOILT = (  # what stands in captions, and in one of how many
+    (b" <PERSON> ", 4),
     (b" &amp; ", 333),
     (b" <b>here</b> ", 166),
     (b" http://www.example.com/a/b.jpg ", 90),
@@ -72,7 +71,7 @@ class Settings:
         """The captions; generated first where they are not there yet."""
         if self.captions is not None:
             return self.captions
-        path = Path(self.folder) / f"{self.rows}.tsv"
+        path = Path(self.folder) / f"spoilt-{self.rows}.tsv"
         if not path.exists():
             print(f"generating {self.rows:,} captions in {path} ...", file=sys.stderr)
             write_spoilt(path, self.rows)
@@ -93,8 +92,6 @@ def write_spoilt(path: Path, rows: int, distinct: int = 500_000) -> None:
 
 def _spoilt(line: bytes, number: int) -> bytes:
     marks = [mark for mark, every in SPOILT if number % every == every - 1]
-    if number % 10 < 10 * PERSON:
-        marks.append(b" <PERSON> ")
     for mark in marks:
         at = line.rfind(b" ") if b" " in line.partition(b"\t")[2] else len(line)
         line = line[:at] + mark.rstrip() + line[at:]

@@ -6,6 +6,7 @@ import time
 import unicodedata
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import regex
@@ -176,6 +177,33 @@ def test_cleaning_twice_changes_nothing_and_a_column_is_cleaned_like_its_caption
     assert clean_all(pa.array([text])) == [cleaned]
     assert "\n" not in cleaned
     assert not regex.search(r"\p{Cf}", cleaned)
+
+
+@given(TEXT)
+def test_a_column_s_trigger_misses_nothing_that_a_caption_s_finds(text):
+    text = text.encode("utf-8", "replace").decode()
+    column = pa.array([text])
+    if pc.match_substring_regex(column, cleaning._TRIGGER)[0].as_py():
+        assert pc.match_substring_regex(column, cleaning._COLUMN_TRIGGER)[0].as_py()
+
+
+@pytest.mark.parametrize(
+    ("caption", "text"),
+    [
+        (
+            "salt &amp; pepper &quot;x&quot; Mother&#39;s&nbsp;day",
+            'salt & pepper "x" Mother\'s day',
+        ),
+        ("a <b>red</b> car<br/>and <P>a</P> dog", "a red car and a dog"),
+        ("see HTTP://x.org/a?b=c&amp;d=e_f a dog http://y.com", "see a dog"),
+        ("(http://x.org) a dog http://x.org, a cat", "a dog , a cat"),
+        ("AT&amp;amp;T <PERSON>&amp;<PERSON>s", "AT&T person&person"),
+    ],
+)
+def test_the_short_way_cleans_as_the_long_one(monkeypatch, caption, text):
+    assert clean(caption) == text
+    monkeypatch.setattr(cleaning, "_shortened", lambda text: text)
+    assert clean(caption) == text
 
 
 def test_nested_and_long_captions_take_linear_time():

@@ -17,7 +17,6 @@ def test_generated_captions_are_spoilt_in_the_stated_shares(tsv):
     lines = tsv.read_bytes().splitlines()
     assert len(lines) == 2_000
     assert all(line.count(b"\t") == 1 for line in lines)
-    assert sum(b"<PERSON>" in line.partition(b"\t")[2] for line in lines) == 600
     for mark, every in SPOILT:
         assert sum(mark.strip() in line.partition(b"\t")[2] for line in lines) == 2_000 // every
 

@@ -14,6 +14,7 @@ import polars as pl
 import regex
 
 from labels.counting import tags_of
+from labels.images import batches_of
 from labels.tag_folders import COLUMNS, RowGroup, TagFolder, scan
 from labels.vocabulary import ATTRIBUTE, KINDS, OBJECT, Vocabulary
 from parsing.normalise import default
@@ -23,6 +24,7 @@ LONGEST = 240  # characters of an example
 SAMPLE = 400_000  # captions that examples are taken from
 LEAST = 3  # captions that a pair is in, where there are many captions
 GOES_WITH = 10
+PAIR_ROWS = 6_000_000  # captions of a query: a streaming group-by's memory grows with its rows
 _MANY = 10_000
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’&-][\p{L}\p{M}\p{N}]+)*|<\s*\w+\s*>")
 
@@ -162,10 +164,11 @@ def _goes_with(
         )
     )
     least = LEAST if vocabulary.captions >= _MANY else 1
-    parts = []
-    for tags in folders:
+    table = pl.DataFrame(schema={"a": pl.String, "o": pl.String, "n": pl.Int64})
+    batches = [batch for tags in folders for batch in batches_of(tags, PAIR_ROWS)]
+    for batch in batches:
         query = (
-            scan(tags.row_groups)
+            scan(batch.row_groups)
             .select(pair=pairs.list.unique())
             .explode("pair", empty_as_null=False)
             .select(
@@ -178,8 +181,9 @@ def _goes_with(
             .group_by("a", "o")
             .agg(n=pl.len().cast(pl.Int64))
         )
-        parts.append(query.collect(engine="streaming"))
-    table = pl.concat(parts).group_by("a", "o").agg(pl.col("n").sum()).filter(pl.col("n") >= least)
+        found_here = query.collect(engine="streaming")
+        table = pl.concat([table, found_here]).group_by("a", "o").agg(pl.col("n").sum())
+    table = table.filter(pl.col("n") >= least)
     totals = {
         kind: pl.DataFrame(
             {name: list(counts[kind]), f"n_{name}": list(counts[kind].values())},

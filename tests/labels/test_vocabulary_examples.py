@@ -56,6 +56,14 @@ def test_pairs_have_their_lift_and_captions_their_marks(tmp_path, write_tags):
     assert max(len(text) for text, _ in examples.captions["object", "dog"]) == LONGEST
 
 
+def test_pairs_of_several_queries_add_up(tmp_path, write_tags, monkeypatch):
+    monkeypatch.setattr("labels.vocabulary_examples.PAIR_ROWS", 1)
+    folders = open_tag_folders([str(write_tags(tmp_path, ROWS, shards=3))])
+    vocabulary = Vocabulary(["car", "red"], ["object", "attribute"], np.array([2, 3]), captions=6)
+    examples = find_examples(folders, vocabulary, {})
+    assert examples.goes_with["object", "car"] == [("red", 2, 2.0)]
+
+
 def test_synonyms_count_as_their_tag(tmp_path, write_tags):
     rows = [{"caption": "an auto", "objects": ["auto"], "attributes": [("crimson", "auto")]}]
     folders = open_tag_folders([str(write_tags(tmp_path, rows))])

@@ -36,7 +36,7 @@ class Metrics:
 
     def __init__(self, folder: Folder, began: float, committed: int = 0, failed: int = 0):
         self._lines = _Lines(folder)
-        self._ray = _RayMetrics(folder.url.rstrip("/").rpartition("/")[2])
+        self._ray = _RayMetrics(folder.url.rstrip("/").rpartition("/")[2], failed)
         self._figures: dict[str, Any] = {
             "time": began,
             "start": began,
@@ -146,9 +146,14 @@ def _line(figures: dict[str, Any]) -> bytes:
 
 
 class _RayMetrics:
-    """Ray's own, which it serves to Prometheus on every node's metrics port."""
+    """Ray's own, which it serves to Prometheus on every node's metrics port.
 
-    def __init__(self, run: str):
+    Args:
+        run: what a series is told apart by.
+        failed: rows that earlier starts have counted.
+    """
+
+    def __init__(self, run: str, failed: int):
         from ray.util.metrics import Counter, Gauge
 
         def make(kind, name: str, about: str):
@@ -165,14 +170,12 @@ class _RayMetrics:
             "queued": make(Gauge, "queue", "pieces of shards that wait for an engine"),
             "engines": make(Gauge, "engines", "engines that take captions"),
         }
-        self._counted: dict[str, float] = {}
+        self._counted: dict[str, float] = {"captions": 0, "tokens": 0, "failed": failed}
 
     def tell(self, figures: dict[str, Any]) -> None:
         for name, counter in self._counters.items():
-            # Failures of earlier starts were counted by those.
-            before = self._counted.setdefault(name, figures[name] if name == "failed" else 0)
-            if figures[name] > before:
-                counter.inc(figures[name] - before)
+            if figures[name] > self._counted[name]:
+                counter.inc(figures[name] - self._counted[name])
                 self._counted[name] = figures[name]
         for name, gauge in self._gauges.items():
             gauge.set(figures[name])

@@ -40,7 +40,8 @@ def serving(config: LLMConfig, name: str) -> Iterator[str]:
         config.model.folder(), config.model.revision, Card.here(settings.gpus)
     )
     port = _free_port()
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", arguments.pop("model")]
+    # `vllm serve` itself looks for a distribution called vllm, which the build for CPUs is not.
+    command = [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", name]
     command += ["--uvicorn-log-level", "warning", "--disable-uvicorn-access-log"]
     command += as_flags(arguments)

@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 import pytest
 
 from common.errors import UserError
+from training.dense import load_dense
 from training.protocols import settings_of
 from training.settings import Settings
 from training.train import main, parse
@@ -173,6 +174,16 @@ def test_bad_input_is_one_sentence_and_exit_code_2(changes, sentence, short, cap
     assert sentence in error
     assert error.startswith("error: ")
     assert len(error.strip().splitlines()) == 1
+
+
+def test_the_release_protocol_trains_and_its_run_says_so(short, tmp_path):
+    line = flags(short | {"protocol": "release", "path": "clearclip", "steps": 2})
+    assert main(line) == 0
+    settings = json.loads((tmp_path / "runs/tagalign/settings.json").read_text())["settings"]
+    assert settings["protocol"] == "release"
+    assert settings["normalisation"] == "imagenet"
+    assert settings["randaugment"] == "rand-m9-mstd0.5-inc1"
+    assert load_dense(str(tmp_path / "runs/tagalign")).path.mode == "clearclip"
 
 
 def test_a_label_file_without_its_vocabulary_is_one_sentence(short, tmp_path, world, capsys):

@@ -41,6 +41,8 @@ def tag_table(tables: Sequence[tuple[str, Scores, Scores]]) -> str:
     for parser, before, after in tables:
         for kind in ("objects", "pairs"):
             old, new = getattr(before, kind), getattr(after, kind)
+            if not old.precision:  # Tag2Text has no attributes
+                continue
             cells = [
                 f"{100 * getattr(old, name):.1f} → {100 * getattr(new, name):.1f}"
                 for name in ("precision", "recall", "f1")

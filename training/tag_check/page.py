@@ -101,12 +101,15 @@ def _of_row(
 
 
 def _tags(checked: Checked, scores: np.ndarray) -> list[dict[str, Any]]:
-    """The tags of which the largest shares were dropped, with histograms and maps."""
+    """The tags that were dropped most often, then those of which the largest shares were, with their maps."""
     check, by_tag = checked.check, checked.counts.by_tag
     histograms = checked.model.histograms
     judged = (by_tag[:, 1] >= FEWEST) & (histograms.own.sum(1) > 0)
     share = np.where(judged, 1 - by_tag[:, 0] / np.maximum(by_tag[:, 1], 1), -1)
-    order = [int(tag) for tag in np.argsort(-share, kind="stable")[:TAGS] if share[tag] > 0]
+    dropped = np.where(judged, by_tag[:, 1] - by_tag[:, 0], 0)
+    ranked = [np.argsort(-one, kind="stable")[:TAGS].tolist() for one in (dropped, share)]
+    order = [tag for tag in dict.fromkeys(ranked[0][: TAGS // 2] + ranked[1]) if share[tag] > 0]
+    order = order[:TAGS]
     examples = _examples(check, scores, order)
     threshold = checked.counts.threshold
     return [

@@ -85,7 +85,9 @@ def class_table(result: Result) -> str:
 def protocol_of(result: Result) -> str:
     """One line that states every step from image to class that made a result."""
     inference = result.settings.get("inference", {})
-    return describe(inference) if "protocol" in inference else "protocol not recorded"
+    if "protocol" not in inference:
+        return "protocol not recorded"
+    return describe(inference, result.benchmark)
 
 
 def markdown(results: Sequence[Result]) -> str:

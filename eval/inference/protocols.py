@@ -123,13 +123,19 @@ def used(inference: Inference, dense: Dense) -> Inference:
     return replace(inference, normalisation=dense.normalisation)
 
 
-def describe(values: Mapping[str, Any]) -> str:
-    """One line that states every step of a protocol.
+def describe(values: Mapping[str, Any], benchmark: str = "") -> str:
+    """One line that states every step, and which of them are not the protocol's.
 
     Args:
         values: `Inference.to_json` for a benchmark, with the threshold that is used, or None.
+        benchmark: its name, for the protocol's own values for it.
     """
     v = dict(values)
+    own = on_benchmark(PROTOCOLS[v["protocol"]], benchmark).to_json()
+    own["pamr"] = v["pamr"]  # a protocol says where it runs, not whether
+    if own["threshold"] is None or v["threshold"] is None:
+        own["threshold"] = v["threshold"]
+    changed = [name for name in own if v[name] != own[name]]
     sizes = f"resized to {v['size']} px ({v['resize']}, at most {v['longest']})"
     windows = f"windows of {v['window']} px every {v['stride']}"
     if v["probability"] == SOFTMAX:
@@ -152,4 +158,5 @@ def describe(values: Mapping[str, Any]) -> str:
         f"absent classes {v['absent']}",
         f"PAMR in each {v['pamr_in']}" if v["pamr"] else "no PAMR",
     ]
-    return f"protocol {v['protocol']}: {'; '.join(parts)}"
+    name = v["protocol"] + (f", but for {', '.join(changed)}" if changed else "")
+    return f"protocol {name}: {'; '.join(parts)}"

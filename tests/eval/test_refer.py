@@ -102,7 +102,7 @@ def test_an_expression_is_not_wrapped_in_a_prompt(small, run_folder, tmp_path, m
     for protocol in ("release", "paper"):
         out = ["--out", str(tmp_path / protocol), "--cache", str(tmp_path / f"c-{protocol}")]
         assert main([*flags, "--protocol", protocol, *out]) == 0
-        assert f"protocol {protocol}: " in capsys.readouterr().out
+        assert f"protocol {protocol}, but for " in capsys.readouterr().out
     assert asked
     assert all(text.startswith(("the ", "that ")) for text in asked)
     asked.clear()

@@ -313,7 +313,8 @@ def test_a_result_is_printed_with_its_protocol(protocol, tmp_path, clip_folder, 
     runs = ["--run", "clip", "--run", str(run_folder), "--model", str(clip_folder)]
     assert main([*runs, *common]) == 0
     printed = capsys.readouterr().out
-    assert f"protocol {protocol}: pixels by " in printed
+    assert f"protocol {protocol}, but for " in printed
+    assert "size, window, stride: pixels by " in printed
     found = {
         name: json.loads((tmp_path / f"out/{name}/voc/result.json").read_text())["settings"]
         for name in ("clip", "run")
@@ -324,7 +325,7 @@ def test_a_result_is_printed_with_its_protocol(protocol, tmp_path, clip_folder, 
     clips = "clip" if protocol in ("paper", "sclip") else "imagenet"
     assert found["clip"]["inference"]["normalisation"] == clips
     for one in found.values():
-        assert describe(one["inference"]) in printed
+        assert describe(one["inference"], "voc") in printed
 
 
 def test_the_paper_stands_beside_ours_for_real_images(shared, tmp_path, clip_folder, capsys):

@@ -152,3 +152,13 @@ def test_a_results_protocol_is_read_back_from_it():
     values = replace(Inference(), stride=112).to_json() | {"threshold": None}
     assert "every 112" in protocol_of(result_of("voc", 0.1, settings={"inference": values}))
     assert protocol_of(result_of("voc", 0.1)) == "protocol not recorded"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_is_not_the_protocols_is_stated(protocol):
+    for benchmark in ("voc", "context59", "imagenet_s50", "mine"):
+        used = on_benchmark(inference_of(protocol, pamr=True), benchmark)
+        values = used.to_json() | {"threshold": used.threshold_of(0.45)}
+        assert describe(values, benchmark).startswith(f"protocol {protocol}: ")
+        changed = describe(values | {"stride": 17, "bias": -1.0}, benchmark)
+        assert changed.startswith(f"protocol {protocol}, but for stride, bias: ")

@@ -147,11 +147,15 @@ def _make_read_only(scene: Scene) -> bool:
         return False
     subprocess.run(["mount", "--bind", output, output], check=True)
     try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", output], check=True)
-        scene.wait(scene.hold)
+        for _ in range(100):  # until the driver happens to have no file open for writing there
+            command = ["mount", "-o", "remount,bind,ro", output]
+            if not subprocess.run(command, capture_output=True, check=False).returncode:
+                scene.wait(scene.hold)
+                return True
+            scene.wait(0.1)
+        return False
     finally:
         subprocess.run(["umount", "-l", output], check=True)
-    return True
 
 
 def _node_leaves(scene: Scene) -> bool:

@@ -94,7 +94,9 @@ class LocalCluster:
         settings |= {"dashboard_port": ports[1], "dashboard_agent_listen_port": ports[2]}
         if autoscaling is not None:
             path = Path(self.folder) / "autoscaling.json"
-            path.write_text(json.dumps(autoscaling))
+            # The pretended cloud of Ray's own tests must be told where the head is.
+            provider = autoscaling["provider"] | {"gcs_address": self.address}
+            path.write_text(json.dumps(autoscaling | {"provider": provider}))
             settings["autoscaling_config"] = str(path)
         self._head_settings, self._listens = settings, ports[: 1 + dashboard]
         self._started = 0

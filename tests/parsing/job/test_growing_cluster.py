@@ -23,6 +23,15 @@ AUTOSCALER = {
     "idle_timeout_minutes": 10,
     "provider": {"type": "fake_multinode"},
     "auth": {},
+    "docker": {},
+    "file_mounts": {},
+    "upscaling_speed": 1.0,
+    **dict.fromkeys(
+        ["cluster_synced_files", "rsync_exclude", "rsync_filter", "initialization_commands"]
+        + [f"{who}setup_commands" for who in ("", "head_", "worker_")]
+        + [f"{who}_start_ray_commands" for who in ("head", "worker")],
+        [],
+    ),
     "head_node_type": "ray.head.default",
     "available_node_types": {
         "ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0},

@@ -21,7 +21,7 @@ AUTOSCALER = {
     "cluster_name": "fake",
     "max_workers": 1,
     "idle_timeout_minutes": 10,
-    "provider": {"type": "fake_multinode"},
+    "provider": {"type": "fake_multinode", "disable_node_updaters": True},
     "auth": {},
     "docker": {},
     "file_mounts": {},
@@ -127,6 +127,8 @@ def test_a_node_that_goes_and_one_that_comes_cost_no_row_and_no_secret_is_shown(
                 stderr=subprocess.STDOUT,
             )
         wait_for(lambda: len(list(output.glob("part-*.json"))) >= 1, "a shard is committed")
+        cluster.remove(node)
+        cluster.add()
         state = [str(Path(sys.executable).with_name("ray")), "list", "jobs", "--detail", "--format"]
         shown = subprocess.run(
             [*state, "json", "--address", cluster.dashboard],
@@ -138,8 +140,6 @@ def test_a_node_that_goes_and_one_that_comes_cost_no_row_and_no_secret_is_shown(
         )
         assert "HF_HUB_OFFLINE" in shown.stdout, "the job's environment stands in its metadata"
         assert "hush" not in shown.stdout
-        cluster.remove(node)
-        cluster.add()
         assert driver.wait(timeout=500) == 0, (tmp_path / "log").read_text()
         logs = [path for path in Path(cluster.folder).rglob("*") if path.is_file()]
         assert len(logs) > 10

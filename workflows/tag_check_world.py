@@ -31,7 +31,7 @@ from workflows.shapes.dataset import Settings as WorldSettings
 from workflows.shapes.dataset import samples, write_world
 from workflows.shapes.truth import Shown, shown
 from workflows.sizes import Sizes
-from workflows.tag_checks import SAID, Settings
+from workflows.tag_check_settings import SAID, Settings
 
 K = 200  # tags of each kind
 CONFIGS = {

@@ -30,7 +30,7 @@ AUTOSCALER = {
         ["cluster_synced_files", "rsync_exclude", "rsync_filter", "initialization_commands"]
         + [f"{who}setup_commands" for who in ("", "head_", "worker_")]
         + [f"{who}_start_ray_commands" for who in ("head", "worker")],
-        [],
+        (),
     ),
     "head_node_type": "ray.head.default",
     "available_node_types": {

@@ -1,13 +1,14 @@
 """A client of an OpenAI-compatible server: many requests at once, and patience with the server.
 
 The `openai` package sends a request again, after growing pauses, where the server says 429 or 5xx,
-breaks off or takes too long. What is decided here is what comes after that: a request that goes on
-failing while others are answered is its caption's own fault, and that row fails; a server that
-answers nobody is waited for, and at last ends the run with a sentence, so that no caption is given up
-for a fault of the server.
+breaks off or takes too long. This module decides what comes after that. If a request goes on failing
+while others are answered, the caption is at fault, and its row fails. If the server answers nothing at
+all, the client waits, and after `Server.patience` seconds ends the run with a sentence. So no caption
+is given up for a fault of the server.
 
 A small model answers a caption in less time than HTTP takes to carry it. So several prompts share a
-request to `/completions`, which takes a list of them; what fails so is asked again one by one.
+request to `/completions`, which takes a list of them. Where such a request fails, its prompts are sent
+again one by one.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ TRIES = 5  # of one request, half a second to eight seconds apart, by the librar
 ROUNDS = 2  # of tries of a request that fails while others are answered
 PAUSE_SECONDS = 5.0  # between two rounds, at least
 KEY = "OPENAI_API_KEY"  # environment variable, sent as a bearer token
-BAD_IN_A_ROW = 100  # answers without a text that are taken for the captions' fault
+BAD_IN_A_ROW = 100  # answers without a text, beyond which the server is at fault and no caption
 GROUP = 8  # prompts of one request, where that leaves enough requests at once
 
 
@@ -38,7 +39,7 @@ class Client:
     """See the module. Several threads may call `answer` at once.
 
     Args:
-        server: whom to ask.
+        server: where requests go.
         path: `/completions` or `/chat/completions`.
     """
 
@@ -46,8 +47,8 @@ class Client:
         self._server, self._path = server, path
         self._group = GROUP if path == "/completions" and server.batch >= 4 * GROUP else 1
         self._loop = EventLoop()
-        self._answered = time.monotonic()  # when the server last answered anybody
-        self._bad = 0  # answers without a text since the last one with one
+        self._answered = time.monotonic()  # when the server last answered any request
+        self._bad = 0  # answers without a text since the last one with a text
         self._loop.run(self._open())
 
     def answer(
@@ -116,11 +117,11 @@ class Client:
         if any(answer.error is not None for answer in found):
             found = [answer for body in group for answer in await self._ask(body, 1)]
             if all(answer.error is None for answer in found):
-                self._group = 1  # a server that takes no lists, as some do not
+                self._group = 1  # some servers take no lists
         return found
 
     async def _ask(self, body: dict[str, Any], count: int) -> list[Completion]:
-        """So many answers to one request, all with an error where it fails."""
+        """The answers to one request with `count` prompts; all have an error where it fails."""
         began = time.monotonic()
         for failures in range(1, 1 << 30):
             try:
@@ -160,7 +161,7 @@ class Client:
         raise AssertionError
 
     def _noted(self, found: list[Completion]) -> list[Completion]:
-        """Raises `UserError` where the server answers, and nothing but nonsense."""
+        """Raises `UserError` where the server answers, but has sent no text for too long."""
         self._answered = time.monotonic()
         good = any(answer.error is None for answer in found)
         self._bad = 0 if good else self._bad + 1

@@ -1,4 +1,4 @@
-"""The LLM parser behind a server that somebody else runs: same prompts, same reader, no engine here."""
+"""The LLM parser with a server in place of an engine: the same prompts and the same reader."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from parsing.source.cleaning import clean
 from parsing.tags import Parsed
 from parsing.versions import digest_of
 
-START_SECONDS = 30  # that a server may take to answer at all, when a run begins
-_BYTES = 4  # of UTF-8 that a token takes, about: the tokenizer is the server's
+START_SECONDS = 30  # for a server's first answer, when a run begins
+_BYTES = 4  # of UTF-8 in a token, about: only the server has the tokenizer
 _WARM_UP = "a brown dog on a wooden bench"  # its answer is thrown away
 
 
@@ -60,7 +60,7 @@ class EndpointConfig:
             )
 
     def check(self) -> None:
-        # The nodes may reach a server that the driver doesn't: they say whether it answers.
+        # Nodes may reach a server that the driver can't reach, so actors check whether it answers.
         self.load_prompt()
 
     def pinned(self) -> EndpointConfig:
@@ -81,7 +81,7 @@ class EndpointConfig:
         return load_prompt(name or "default")
 
     def fingerprint(self) -> dict[str, Any]:
-        """See `ParserConfig`. What stands behind the model's name is for the server to keep."""
+        """See `ParserConfig`. Which weights the model's name stands for, only the server knows."""
         return {
             "parser": self.name,
             "model": self.server.model,
@@ -172,7 +172,7 @@ class EndpointParser:
         self._client.close()
 
     def _try(self, server: Server) -> None:
-        """One question goes ahead: a wrong URL, key or name must not fail a million rows."""
+        """Sends one question first: a wrong URL, key or name must not fail a million rows."""
         client = Client(replace(server, patience=START_SECONDS), self._questions.path)
         try:
             answer = client.answer([self._questions.body(_WARM_UP)])[0]

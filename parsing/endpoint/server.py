@@ -13,14 +13,14 @@ class Server:
     """Where questions go, and how many at once.
 
     Attributes:
-        url: up to and with the version; `/v1` is added to one without a path.
-        model: by the server's name for it.
-        batch: captions that are asked about at once.
+        url: with the version at its end; `/v1` is added to a URL without a path.
+        model: the server's name of the model.
+        batch: number of captions in flight.
         timeout: seconds that one request may take.
-        patience: seconds without one answer after which the server counts as gone.
+        patience: seconds without any answer after which the server counts as gone.
 
     Raises:
-        UserError: the URL is none, or holds a secret; a number is out of its range.
+        UserError: the URL is not valid, or holds a secret; a number is out of its range.
     """
 
     url: str
@@ -47,7 +47,7 @@ def _checked(url: str) -> str:
         raise UserError(f"--endpoint takes a URL such as http://host:8000/v1, not '{url}'")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UserError(
-            "--endpoint takes no password and no query, since everyone can read a manifest: put the "
-            "key into OPENAI_API_KEY"
+            "--endpoint takes no password and no query, since the manifest keeps it for all to read: put "
+            "the key into OPENAI_API_KEY"
         )
     return url.rstrip("/") if parts.path.strip("/") else f"{url.rstrip('/')}/v1"

@@ -14,6 +14,7 @@ again one by one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import time
@@ -84,14 +85,11 @@ class Client:
 
     async def _answer_all(self, bodies, each) -> list[Completion]:
         async def some(group: list[dict[str, Any]]) -> list[Completion]:
-            async with self._entrance:  # else two groups may wait for each other
-                for _ in group:
-                    await self._slots.acquire()
-            try:
+            async with contextlib.AsyncExitStack() as slots:
+                async with self._entrance:  # otherwise two groups may wait for each other
+                    for _ in group:
+                        await slots.enter_async_context(self._slots)
                 found = await self._ask_group(group)
-            finally:
-                for _ in group:
-                    self._slots.release()
             for answer in found:
                 each(answer)
             return found

@@ -287,3 +287,14 @@ def test_a_served_student_is_asked_as_it_was_trained():
     config = EndpointConfig(Server("http://h:1", "tagalign-135m"))
     assert config.load_prompt() == load_prompt("student")
     assert config.resources().most == 1
+
+
+def test_requests_that_are_called_off_give_their_places_back(server, build):
+    asking = build(batch=39)
+    server.seconds = 0.1
+    for _ in range(3):
+        server.status = 404
+        with pytest.raises(UserError, match="said 404"):
+            asking.parse(GOOD * 4)
+        server.status = None
+        assert {r.status for r in asking.parse(GOOD)} == {OK}

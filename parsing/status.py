@@ -1,4 +1,4 @@
-"""How far a run is, from its folder alone, while it goes on or after.
+"""Tells how far a run is, from its folder alone, while it goes on or after.
 
 python parsing/status.py data/tags
 """
@@ -31,10 +31,10 @@ from parsing.tags import FAILED, OK
 
 RATE_SECONDS = 600  # the rate looks back this far
 READ_AT_ONCE = 16  # files
-MOST_FAILED_SHARDS = 200  # that are opened to see why rows have failed
-KINDS = 8  # of failures that are shown
+MOST_FAILED_SHARDS = 200  # to open to see why rows have failed
+KINDS = 8  # of failures to show
 _STATS = re.compile(r"part-(\d+)\.json")
-# What one failure has and another has not: numbers and quotations, but UTF-8 and `said 500`.
+# What differs between failures of one kind: numbers and quotations, except in UTF-8 and `said 500`.
 _OWN = re.compile(r"'[^']*'|\"[^\"]*\"|(?<![\w-])(?<!said )\d[\d,.]*(?!\w)")
 
 
@@ -46,13 +46,12 @@ class Status:
         manifest: the run's manifest.
         statuses: committed rows by status.
         shards: committed shards.
-        tokens: that models have written for them.
+        tokens: written by models for these rows.
         total: captions of the whole run; None while the input is being read.
         state: `finished`, `running` or `stopped`.
         sign: Unix time of the last sign of life.
-        rate, token_rate: captions and output tokens a second, of the last minutes; None where nothing
-            says.
-        engines: that take captions now.
+        rate, token_rate: captions and output tokens a second, of the last minutes; None if unknown.
+        engines: number that take captions now.
         failures: failed rows by kind, most frequent first.
         unread: shards with failures that were not opened for `failures`.
     """
@@ -231,7 +230,7 @@ def _total(
 def _failures(
     run: RunFolder, stats: dict[int, dict[str, Any]]
 ) -> tuple[list[tuple[str, int]], int]:
-    """Failed rows by what their errors have in common, and the shards that were not opened."""
+    """Failed rows by the common text of their errors, and the number of shards not opened."""
     shards = [shard for shard, each in sorted(stats.items()) if each["statuses"].get(FAILED)]
     opened = shards[:MOST_FAILED_SHARDS]
 

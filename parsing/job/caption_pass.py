@@ -1,4 +1,4 @@
-"""The pass over the input, in a thread: its shards are parsed while it goes on."""
+"""The pass over the input, in a thread, so that its shards are parsed while it goes on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from parsing.source.readers import Source
 
 
 class CaptionPass:
-    """`write_caption_shards`, and which shards are there.
+    """Runs `write_caption_shards` in a thread, and tells which shards are written.
 
     Args:
         folder: the run's folder.
@@ -44,10 +44,10 @@ class CaptionPass:
         self._thread.start()
 
     def shards(self) -> Iterator[int | None]:
-        """Numbers of the shards as they are written, and None where the next one isn't there yet.
+        """Numbers of the shards as they are written; None while the next one is not written yet.
 
         Raises:
-            UserError: as `write_caption_shards`, after the shards that it had written.
+            UserError: as `write_caption_shards`, after the numbers of the shards that it wrote.
         """
         while True:
             over = not self._thread.is_alive()
@@ -64,7 +64,7 @@ class CaptionPass:
                 return
 
     def check(self) -> None:
-        """Raises the error with which the pass ended, if one did."""
+        """Raises the error that ended the pass, if there was one."""
         if self._error is not None:
             raise self._error
 
@@ -103,4 +103,4 @@ class CaptionPass:
 
 
 class _Stopped(Exception):
-    """The run has ended, and the pass with it."""
+    """The run has ended, and so the pass must end."""

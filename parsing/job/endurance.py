@@ -1,4 +1,4 @@
-"""How much the pool puts up with before a person is called."""
+"""Limits on failures and waiting, beyond which a run ends and a person must look."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ MAX_DEATHS_WITHOUT_PROGRESS = 6  # in a row, beyond one for each actor
 MAX_DEFECTS_WITHOUT_PROGRESS = 24  # exceptions: a shard of 2,000 is halved 11 times
 MAX_RAY_FAULTS_WITHOUT_PROGRESS = 24
 LONGEST_PAUSE = 60.0  # seconds between two attempts
-PLACE_SECONDS = 40  # that a run may wait for room where the cluster has none
-BUSY_SECONDS = 300  # the same where it has room: other jobs hold it, or its nodes are slow
+PLACE_SECONDS = 40  # to wait for room where the cluster has none
+BUSY_SECONDS = 300  # to wait where it has room that other jobs hold, or that slow nodes have
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of patience, seconds.
+    """Time limits in seconds.
 
     Attributes:
-        room: that nothing may run at all, while the cluster has no room.
-        start: that a parser may take to start, from the moment it has its resources.
-        answer: that a parser with work may give no answer to any caption.
-        pause: before the second attempt after something failed; doubled for each that follows.
+        room: for waiting while the cluster has no room for any actor.
+        start: for a parser's start, from the moment it has its resources.
+        answer: for a parser with work to answer at least one caption.
+        pause: before the second attempt after a failure; doubled for each further attempt.
     """
 
     room: float = PLACE_SECONDS
@@ -32,16 +32,16 @@ class Limits:
 
 
 class Endurance:
-    """Counts what went wrong since the last progress. A finished piece forgives all of it."""
+    """Counts failures since the last progress. A finished piece sets all counts to zero."""
 
     def __init__(self, limits: Limits):
         self.limits = limits
         self.deaths = self.defects = self.ray_faults = self.late_starts = 0
-        self._most = 0  # actors that lived at once; not what is left after a mass preemption
+        self._most = 0  # actors that lived at once; after a mass preemption fewer are left
         self._alive = time.monotonic()
 
     def living(self, count: int) -> None:
-        """So many actors have their resources now."""
+        """Notes how many actors have their resources now."""
         self._most = max(self._most, count)
         if count:
             self._alive = time.monotonic()
@@ -58,7 +58,8 @@ class Endurance:
         """Whether nothing has run for too long.
 
         Args:
-            has_room: whether the cluster would have room if nobody else held it; asked only late.
+            has_room: whether the cluster would have room if no other job held it; called only after
+                `Limits.room` seconds.
         """
         waited = self.waited_for_room
         return waited > self.limits.room and (waited > BUSY_SECONDS or not has_room())
@@ -77,7 +78,7 @@ class Endurance:
 
     @property
     def pause(self) -> float:
-        """Seconds to wait before the next attempt; 0 where nothing went wrong."""
+        """Seconds to wait before the next attempt; 0 after no failure."""
         failures = max(self.deaths + self.late_starts - self._most, 0) + self.ray_faults
         if not failures:
             return 0.0

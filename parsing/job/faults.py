@@ -1,4 +1,4 @@
-"""What an exception that reaches the driver means: whose fault it is, and who may go on."""
+"""What an exception that reaches the driver means: who is at fault, and what the pool does next."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from common.errors import EngineDied, UserError
 
 
 class Fault(Enum):
-    """Who is at fault, and so what is to be done."""
+    """Who is at fault, and what follows from it."""
 
-    DIED = auto()  # the parser or its process: replace the actor, what it had in hand is suspect
-    LOST = auto()  # the node, or the way to it: replace the actor, nothing that it had is to blame
-    RAY = auto()  # Ray lost or could not keep an object: the actor goes on, the piece is sent again
-    REFUSED = auto()  # a `UserError` of the parser: replace the actor, give up if that goes on
+    DIED = auto()  # the parser or its process: replace the actor, suspect the pieces that it had
+    LOST = auto()  # the node, or the way to it: replace the actor, suspect no piece
+    RAY = auto()  # Ray lost or could not keep an object: keep the actor, send the piece again
+    REFUSED = auto()  # a `UserError` of the parser: replace the actor, give up after some
     OURS = auto()  # any other exception of the parser: a defect of this project, or of a caption
 
 
@@ -37,8 +37,8 @@ _LOST = (
 def judge(error: BaseException) -> Fault:
     """The fault that an exception of `ray.get` or of an actor's call stands for.
 
-    Only what the actor's own code raised is judged; Ray wraps that in a `RayTaskError`. An actor's
-    code may also meet a failure of Ray itself, such as an argument that was lost.
+    Ray wraps what an actor's code raised in a `RayTaskError`; the exception inside is judged. That may
+    again be a failure of Ray, such as an argument that was lost.
     """
     cause = cause_of(error)
     if isinstance(cause, _LOST) or getattr(cause, "preempted", False):

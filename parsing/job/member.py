@@ -18,13 +18,13 @@ PROGRESS_SECONDS = 2.0  # between two progress requests to one actor; each costs
 
 @dataclass(eq=False)
 class Member:
-    """One actor, from the moment it is asked for. All moments are of `time.monotonic`.
+    """One actor, from the moment it is requested. Times are those of `time.monotonic`.
 
     Attributes:
-        placed: when Ray had found a node for it; None while it waits for one.
+        placed: when Ray found a node for it; None while it waits for one.
         node: Ray's id of that node.
-        ready: whether its parser is there.
-        work: the pieces that it has, by what Ray will answer.
+        ready: whether its parser has started.
+        work: the pieces that it has, by the reference of their result.
         tally: captions and output tokens that it has finished.
         moved: when it last gave a sign of life: its start, a piece, or a tally that grew.
     """
@@ -43,7 +43,7 @@ class Member:
 
     @classmethod
     def asked_for(cls, config: ParserConfig, resources: Resources) -> Member:
-        """A new one. Until Ray has room for it, it is what a cluster that scales is asked for."""
+        """A new actor. While it waits for room, it is the demand that an autoscaler sees."""
         actor = (
             ray.remote(Worker)
             .options(
@@ -57,7 +57,7 @@ class Member:
         return cls(actor, actor.placed.remote(), actor.start.remote(Secrets.of_this_process()))
 
     def references(self) -> list[ray.ObjectRef]:
-        """All that this actor still owes an answer to."""
+        """References of all that this actor has not answered yet."""
         open_ones = [*self.work, self.progress_ref]
         open_ones += [] if self.ready else [self.start_ref]
         open_ones += [] if self.placed is not None else [self.placed_ref]
@@ -75,7 +75,7 @@ class Member:
         self.work[ref] = piece
 
     def ask(self, now: float) -> None:
-        """Asks for its tally, now and then."""
+        """Asks for its tally, at most every `PROGRESS_SECONDS`."""
         if self.ready and self.progress_ref is None and now - self.asked > PROGRESS_SECONDS:
             self.progress_ref, self.asked = self.actor.progress.remote(), now
 

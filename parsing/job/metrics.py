@@ -21,12 +21,12 @@ from common.storage import Folder
 
 FILE = "metrics.jsonl"
 LINE_SECONDS = 15.0  # between two lines
-PUT_SECONDS = 120.0  # between two writings of the whole file, where a file cannot be appended to
+PUT_SECONDS = 120.0  # between two uploads of the whole file, where files cannot be appended to
 _RAY_SECONDS = 2.0
 
 
 class Metrics:
-    """Writes the figures of one start. What goes wrong in writing them never ends the run.
+    """Writes the figures of one start. A failure to write them never ends the run.
 
     Args:
         folder: of the run, held by this process.
@@ -52,18 +52,18 @@ class Metrics:
         self._lined = self._told = 0.0
 
     def committed(self, rows: int, failed: int) -> None:
-        """A shard is on disk: so many rows more, of which so many have failed; less than 0 for fewer."""
+        """Adds the rows of a committed shard, and how many failed; negative where a retry mended rows."""
         self._figures["committed"] += rows
         self._figures["failed"] += failed
 
     def expect(self, total: int) -> None:
-        """The input has been read: it has so many captions."""
+        """Notes how many captions the input has, once it has been read."""
         self._figures["total"] = total
 
     def update(
         self, captions: int, tokens: int, queued: int, engines: int, actor_seconds: float
     ) -> None:
-        """What engines have finished in this start, and what there is; see the module."""
+        """Takes what engines have finished in this start, and the present figures; see the module."""
         self._figures |= {
             "captions": max(captions, self._figures["captions"]),
             "tokens": max(tokens, self._figures["tokens"]),
@@ -91,7 +91,7 @@ class Metrics:
 
 
 def read_metrics(folder: Folder) -> list[dict[str, Any]]:
-    """All lines of a run's metrics, oldest first; one that a kill cut off is left out."""
+    """All lines of a run's metrics, oldest first; a line that a kill cut off is left out."""
     try:
         data = folder.read(FILE)
     except FileNotFoundError:
@@ -106,7 +106,7 @@ def read_metrics(folder: Folder) -> list[dict[str, Any]]:
 
 
 class _Lines:
-    """The file, appended to on a disk, and written again as a whole where there are only objects."""
+    """The file: appended to on a local disk, written as a whole to an object store."""
 
     def __init__(self, folder: Folder):
         self._folder = folder
@@ -146,10 +146,10 @@ def _line(figures: dict[str, Any]) -> bytes:
 
 
 class _RayMetrics:
-    """Ray's own, which it serves to Prometheus on every node's metrics port.
+    """Ray's own metrics, which it serves to Prometheus on every node's metrics port.
 
     Args:
-        run: what a series is told apart by.
+        run: the value of the tag `run`, which tells series apart.
         failed: rows that earlier starts have counted.
     """
 

@@ -1,4 +1,4 @@
-"""A piece of a shard: what one actor gets at once, and what becomes of it when that goes wrong."""
+"""A piece of a shard: what one actor gets at once, and how it is tried again after a failure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_DEATHS = 2  # of actors that had a piece, before the piece is split in half
 
 @dataclass(frozen=True)
 class Piece:
-    """Captions of one shard: the whole shard, or a part of it after something went wrong.
+    """Captions of one shard: the whole shard, or a part of it after a failure.
 
     Attributes:
         shard: number of the shard.
@@ -39,7 +39,7 @@ class Piece:
         return self._halves(deaths=1)
 
     def after_error(self, error: str) -> list[Piece]:
-        """As `after_death`, for an exception of the parser: it would only be raised again."""
+        """The pieces to try next after an exception: halves, since the whole would raise it again."""
         if len(self.captions) == 1:
             return [replace(self, error=f"the parser failed: {error}")]
         return self._halves(deaths=self.deaths)

@@ -1,11 +1,11 @@
-"""What nodes need and nobody else may read: tokens and keys of the user's environment."""
+"""Tokens and keys of the user's environment: actors need them, and nobody else may read them."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
 
-# Ray shows a job's environment on its dashboard and keeps it with the job. None of these goes there.
+# Ray shows a job's environment on its dashboard and keeps it with the job, so these stay out of it.
 NAMES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY")
 
 

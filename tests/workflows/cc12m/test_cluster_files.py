@@ -21,7 +21,7 @@ from eval import refer, segment
 from labels import build_vocab
 from parsing import distill
 from parsing.run import parse_flags as run_flags
-from training import train
+from training import check_tags, train
 from workflows.cc12m import estimate, preflight
 from workflows.command import read_settings
 
@@ -60,12 +60,17 @@ def test_no_node_starts_ray_without_a_token(launcher):
 PARSERS = {
     "parsing/run.py": run_flags,
     "labels/build_vocab.py": build_vocab.parse_flags,
+    "training/check_tags.py": check_tags.parse,
     "training/train.py": train.parse,
     "eval/segment.py": segment.parse,
     "eval/refer.py": refer.parse,
     "parsing/distill.py": distill.parse_flags,
     "workflows/cc12m/preflight.py": partial(read_settings, "", preflight.Settings),
 }
+
+
+# What stands for the variables of parse.sbatch.
+SLURM = {'"$@" &': "", "$address": "h:1", "$device": "gpu"}
 
 
 def commands(root: Path) -> list[tuple[str, list[str]]]:
@@ -77,8 +82,9 @@ def commands(root: Path) -> list[tuple[str, list[str]]]:
         text = re.sub(r"\\\n#?\s*", " ", path.read_text())
         for script, rest in re.findall(r"(?:python|8|--) (\S+\.py) ([^\n#`]*)", text):
             if script in PARSERS and rest.startswith("--"):
-                words = rest.replace('"$@" &', "").replace("$address", "h:1").split()
-                found.append((script, [word.strip('"') for word in words]))
+                for variable, value in SLURM.items():
+                    rest = rest.replace(variable, value)
+                found.append((script, [word.strip('"') for word in rest.split()]))
     return found
 
 

@@ -1,10 +1,10 @@
-r"""Drops the tags that a picture does not confirm, and scores the others.
+r"""Scores how well the pictures confirm the tags of a label file, and drops the tags that they do not confirm.
 
     python training/check_tags.py --labels labels/cc12m_obj_attr.parquet --images data/cc12m --out labels/cc12m_seen.parquet
     torchrun --nproc-per-node 8 -- training/check_tags.py --labels ... --images ... --out ...
 
 A label file goes in, and one of the same form comes out, with a score beside each tag. The same command goes
-on after a kill; another --keep decides anew from what was measured in OUT.check, without a look at the pictures.
+on after a kill. Another --keep uses the measurements in OUT.check, and does not read the pictures again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Which object of a caption an attribute belongs to, told by their places in the caption alone.
+"""Binds an attribute to an object of its caption by their distance in the caption alone.
 
-A label file has the tags of a caption, and not which attribute is said of which object. An attribute is
-bound to the object whose words stand nearest to its own; of two that are equally near, to the later one.
-No rule of any language is used. An attribute that is farther than `FARTHEST` words from every object is
-bound to none.
+A label file has the tags of a caption, but not which attribute is said of which object. An attribute is
+bound to the object whose words are the nearest to its own; of two at the same distance, to the later one.
+No rule of any language is used. An attribute with more than `FARTHEST` words between it and every object
+is bound to none.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def bind(caption: str, objects: Iterable[str], attributes: Iterable[str]) -> dic
         objects, attributes: its tags.
 
     Returns:
-        attribute -> objects, one for each place where the caption says the attribute; an attribute that
-        the caption does not say, or says far from every object, has an empty list.
+        attribute -> its objects, at most one for each place of the attribute in the caption; empty for an
+        attribute that the caption lacks, or that is far from every object.
     """
     spelt = words(caption.casefold())
     plain = [default().singular(word) for word in spelt]
@@ -46,7 +46,7 @@ def bind(caption: str, objects: Iterable[str], attributes: Iterable[str]) -> dic
 
 
 def _places(tag: str, spelt: Sequence[str], plain: Sequence[str]) -> list[tuple[int, int]]:
-    """Where the words of a tag stand in a row: (first word, word after the last)."""
+    """Where the words of a tag follow each other: (first word, word after the last)."""
     wanted = words(tag)
     size = len(wanted)
     return [

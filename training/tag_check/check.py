@@ -1,4 +1,4 @@
-"""A check from its beginning, or from where it was stopped: statistics, chunks, then the label file."""
+"""Runs a check, or continues one that was stopped: statistics, chunks, then the label file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from training.tag_check.settings import PHRASES, Keep, Settings
 from training.tag_check.texts import Texts, make_texts
 
 MANIFEST, STATISTICS = "check.json", "statistics.safetensors"
-# Settings of which another value makes what was measured useless.
+# Settings that the measurements depend on.
 FIXED = (
     "path",
     "depth",
@@ -134,7 +134,7 @@ class Check:
         return -(-len(self.images) // self.settings.chunk)
 
     def _begin(self) -> None:
-        """Writes what the folder's measurements are of, or compares it with what is there."""
+        """Writes what the measurements depend on, or compares it with what an earlier start wrote."""
         settings = self.settings
         wanted = {
             "labels": settings.labels,
@@ -170,11 +170,11 @@ class Check:
         return make_texts(self.clip, self.labels, rows, cache)
 
     def _rows(self, image: int) -> np.ndarray:
-        """The rows of labels of one of `images`."""
+        """The rows of the label file that belong to one of `images`."""
         return self.joined.labels[self.bounds[image] : self.bounds[image + 1]]
 
     def measure(self) -> None:
-        """Makes the statistics and the parts that are missing.
+        """Makes the statistics and the missing parts.
 
         Raises:
             UserError: no picture can be decoded, or there is no room.
@@ -306,7 +306,7 @@ def _by_image(joined: Join) -> tuple[np.ndarray, np.ndarray]:
 
 
 def summary(settings: Settings, counts: Counts) -> str:
-    """What a person wants to know of a check, one fact a line."""
+    """The result of a check for a person, one fact a line."""
     every = counts.kept + counts.dropped
     lines = [
         f"{settings.out}: {counts.kept:,} of {every:,} tags stay ({counts.kept / every:.1%}), "

@@ -1,4 +1,4 @@
-"""Turns what was measured into scores, and writes the label file of the tags that stay."""
+"""Turns measurements into scores, and writes the label file of the tags that stay."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from training.tag_check.parts import Part, Parts
 from training.tag_check.settings import Keep
 
 _ROWS = 65_536
-_STEPS = 4096  # of scores, to find the one that a share corresponds to
+_STEPS = 4096  # of scores, among which the threshold for a share is chosen
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of the tags.
+    """The result of a check in numbers.
 
     Attributes:
-        kept, dropped, unjudged: numbers of tags; the unjudged are among the kept.
+        kept, dropped, unjudged: numbers of labels; the unjudged are among the kept.
         threshold: smallest score of a judged tag that stays.
         empty: rows that had tags and have none now.
-        images, broken: pictures looked at, and those that could not be decoded.
-        by_tag: kept and all of each tag of the old vocabulary, int64 of shape (T, 2).
+        images, broken: numbers of pictures, and of those that could not be decoded.
+        by_tag: for each tag of the old vocabulary its kept labels and all, int64 of shape (T, 2).
     """
 
     kept: int
@@ -50,10 +50,10 @@ class Counts:
 
 @dataclass(frozen=True)
 class Model:
-    """How evidence becomes a score: of objects, and of attributes.
+    """Turns evidence into scores of objects and of attributes.
 
     Attributes:
-        objects, attributes: probabilities.
+        objects, attributes: the fitted models.
         histograms: of the objects.
     """
 
@@ -63,11 +63,11 @@ class Model:
 
     @classmethod
     def of(cls, parts: Callable[[], Iterator[Part]], tags: int) -> tuple[Model, int, int]:
-        """Fits to all parts; also how many pictures they hold, and how many could not be decoded.
+        """The model of all parts, the number of their pictures, and of those that could not be decoded.
 
         Args:
-            parts: reads them from the first; objects are fitted before attributes.
-            tags: T.
+            parts: reads all parts; called twice, as objects are fitted before attributes.
+            tags: size T of the vocabulary.
         """
         objects, attributes = Histograms(tags), Histograms(tags)
         images = broken = 0
@@ -86,8 +86,8 @@ class Model:
     def scores(self, part: Part) -> np.ndarray:
         """The score of each tag of a part, float32 of shape (E,); NaN where it was not judged.
 
-        An attribute's is the best of its objects': P(object shown) P(attribute | object). Where only one of
-        the two is known it is that one.
+        An attribute's score is P(object shown) P(attribute | object), the best one of its objects. Where only
+        one of the two factors is known, it is the score.
         """
         scores = self.objects.probabilities(part.tags, part.z)
         of_object = scores[part.pair_object]
@@ -105,9 +105,9 @@ class Model:
 def score_all(
     labels: Labels, parts: Parts, chunks: int, model: Model, folder: Folder
 ) -> np.ndarray:
-    """The scores of all tags of a label file, in its order: float16, mapped from a file in `folder`.
+    """The scores of all tags of a label file, in its order: float16, memory-mapped in `folder`.
 
-    Rows without a picture stay NaN.
+    Tags of rows without a picture are NaN.
     """
     path = folder.path("scores.npy")
     with folder.write_errors():
@@ -146,16 +146,16 @@ def write_checked(
 ) -> Counts:
     """Writes the label file, and its vocabulary beside it.
 
-    Tags without a kept label leave the vocabulary; the counts of the others shrink by the share of
-    their labels that was dropped.
+    Tags without a kept label leave the vocabulary; the counts of the others shrink by the dropped share of
+    their labels.
 
     Args:
-        labels: what was checked.
-        scores: of all its tags, NaN where one was not judged.
+        labels: the file that was checked.
+        scores: of all its tags, NaN for a tag that was not judged.
         threshold: smallest score of a judged tag that stays.
         out: the file.
         about: how the tags were checked, for the footer.
-        seen: pictures looked at, and those that could not be decoded.
+        seen: numbers of pictures, and of those that could not be decoded.
 
     Raises:
         UserError: no tag stays, or there is no room.
@@ -199,7 +199,7 @@ def _checked_table(
     at: int,
     table: pa.Table,
 ) -> pa.Table:
-    """Rows [at, at + len(table)) as they are written: kept tags alone, new ids, ascending."""
+    """Rows [at, at + len(table)) of the new file: only kept tags, with new ids, ascending."""
     ids, part = _slice(labels, scores, at, at + len(table))
     counts = np.diff(labels.indptr[at : at + len(table) + 1].astype(np.int64))
     row = np.repeat(np.arange(len(table)), counts)
@@ -218,9 +218,9 @@ def _checked_table(
 
 
 def _narrowed(vocabulary: Vocabulary, by_tag: np.ndarray) -> tuple[Vocabulary, np.ndarray]:
-    """The vocabulary of the tags that are left, and the new id of each old one, -1 if it is gone.
+    """The vocabulary of the tags that are left, and the new id of each old tag, -1 if it is gone.
 
-    A vocabulary that loses no label stays as it is, with the tags that no image has.
+    Where no label is dropped, the vocabulary stays as it is, with the tags that no image has.
     """
     kept, every = by_tag.T
     if (kept == every).all():

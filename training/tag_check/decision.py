@@ -1,8 +1,8 @@
 r"""From evidence to the probability that a picture shows a tag, without any gold.
 
-The evidence z of a tag that a caption has comes from pictures that show it, of density f1, or from
-pictures that do not, of density f0; f0 is known from pictures at random whose captions lack the tag. With the share
-s_j of a tag's captions whose picture shows it,
+The evidence z of a tag that a caption has is drawn from f1 where the picture shows the tag, and from f0 where
+it does not. f0 is estimated on pictures whose captions lack the tag. With s_j the share of a tag's captions
+whose picture shows it,
 
     P(shown | z, j) = s_j r(z) / (s_j r(z) + 1 - s_j),          r = f1 / f0
     f(z) / f0(z)    = s r(z) + 1 - s,                            over all tags, isotonic in z
@@ -13,8 +13,8 @@ r is one for all tags, as z is in units of each tag's own spread. The s_j are th
     s_j = (A s + sum_i P(shown | z_ij, j)) / (A + number of i),  A = 20
 
 (empirical Bayes; A keeps a rare tag near the share of all). z is counted in bins, so that memory does not
-grow with the data. For attributes the same holds of d, where every pair counts as much as its object is probable:
-then s_j is the share of the pictures which show the object that also show the attribute.
+grow with the data. For attributes the same is done with d, and each pair is weighted by the probability of its
+object: s_j is then the share of the pictures that show the attribute among those that show the object.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 LOW, HIGH, BINS = -6.0, 12.0, 90
-LOWEST = 0.05  # share of f0 that is taken for pictures which do not show the tag
+LOWEST = 0.05  # lowest share of f0, where no picture is taken to show the tag
 AS_CAPTIONS = 20.0  # A
 ROUNDS = 50
-FEWEST = 200  # values of z and of its null without which nothing is judged
+FEWEST = 200  # values of z, and of its null, below which nothing is judged
 
 
 def bins_of(z: np.ndarray) -> np.ndarray:
@@ -38,7 +38,7 @@ def bins_of(z: np.ndarray) -> np.ndarray:
 
 
 class Histograms:
-    """Counts of z by tag, of the captions' own tags and of the null: float64 of shape (T, BINS) each."""
+    """Counts of z by tag, for the captions' own tags and for the null: float64 of shape (T, BINS) each."""
 
     def __init__(self, tags: int):
         self.own = np.zeros((tags, BINS))
@@ -81,7 +81,7 @@ def fit(histograms: Histograms) -> Mixture:
     """Fits r and the shares to the counts."""
     counts, nulls = histograms.own.sum(1), histograms.null.sum(1)  # (T,) each
     own = histograms.own.sum(0)  # (BINS,)
-    # The null of each tag counts as much as the tag: else the two would differ by their tags alone.
+    # Each tag has the same weight in both; otherwise the two would differ by their tags alone.
     null = (counts / np.maximum(nulls, 1)) @ histograms.null  # (BINS,)
     tags = len(histograms.own)
     if min(own.sum(), nulls.sum(), null.sum()) < FEWEST:

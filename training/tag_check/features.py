@@ -1,4 +1,4 @@
-"""Keeps the frozen path's patch tokens of whole pictures, for what is trained or computed from them later.
+"""Keeps the patch tokens of whole pictures on the frozen path, for later training or analysis.
 
 DIR/features.json             the model, the path and the pixels
 DIR/features-000000.safetensors
@@ -31,7 +31,7 @@ class FeatureFolder:
 
     @classmethod
     def open(cls, url: str, about: dict[str, Any]) -> FeatureFolder:
-        """Makes the folder, or goes on with one of the same model, path and pictures.
+        """Makes the folder, or opens one of the same model, path and pictures.
 
         Raises:
             UserError: it holds other features, or cannot be written.

@@ -1,8 +1,9 @@
 """Measures the evidence of the tags of some pictures: `evidence.py` over batches of them.
 
-Every caption's objects are measured, and as many objects of another caption of the batch that are not this
-one's: what a tag measures where nothing says that it is there. In the same way every attribute that a
-caption binds to an object is measured, and another attribute of its kind with the same object.
+Each caption's objects are measured in its picture. So are the objects of another caption of the batch that
+this caption lacks: their values are the null, the evidence of tags where no caption names them. In the same
+way each attribute that a caption binds to an object is measured, and as its null another attribute of its
+kind with the same object.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Looker:
     Args:
         clip: the frozen model.
         path: how its patches are read.
-        precision: bfloat16 for the encoder; everything else is float32.
+        precision: whether the encoder computes in bfloat16; everything else is float32.
     """
 
     def __init__(self, clip: Clip, path: ImagePath, precision: bool):
@@ -53,9 +54,9 @@ class Measure:
     """Measures the tags of rows of labels.
 
     Args:
-        labels, texts, statistics: what is measured.
+        labels, texts, statistics: see their modules.
         kind, how: see `evidence`.
-        seed: of what tags are compared with.
+        seed: decides which other caption's tags are the null.
     """
 
     def __init__(
@@ -87,9 +88,9 @@ class Measure:
 
         Args:
             images: rows of the index, shape (B,).
-            classes, patches: of them, see `Looker.encode`.
-            which: the picture of each row of labels, int64 of shape (R,).
-            rows: of the label file, shape (R,).
+            classes, patches: of these images, see `Looker.encode`.
+            which: position among `images` of each row's picture, int64 of shape (R,).
+            rows: rows of the label file, shape (R,).
         """
         indptr, tags = self.labels.rows(rows)
         captions = self.labels.captions(rows)

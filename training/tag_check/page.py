@@ -1,6 +1,6 @@
-"""What a check did, to look at: tags kept and dropped on pictures at random, and the most dropped tags.
+"""A page about a check: kept and dropped tags of random pictures, and the tags that were dropped most.
 
-`section` is the content for a larger page, `page` one self-contained file without scripts.
+`page` is one self-contained file without scripts, `section` its content for a larger page.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Example:
 
 
 def page(checked: Checked) -> str:
-    """The whole page; captions and tags are escaped."""
+    """The whole page as HTML; captions and tags are escaped."""
     return _render(checked, whole=True)
 
 
 def section(checked: Checked) -> Markup:
-    """The content alone, for a page that has a style of its own; its classes begin with `tc-`."""
+    """The content alone, for a page with a style of its own; the names of its classes begin with `tc-`."""
     return Markup(_render(checked, whole=False))
 
 
@@ -71,7 +71,7 @@ def _scores(check: Check) -> np.ndarray:
 
 
 def _cards(check: Check, scores: np.ndarray, threshold: float) -> list[dict[str, Any]]:
-    """Pictures at random with their captions and tags."""
+    """Random pictures with their captions and tags."""
     rng = random.Random(check.settings.seed)
     chosen = rng.sample(range(len(check.images)), min(check.settings.page, len(check.images)))
     cards = []
@@ -162,12 +162,12 @@ def _example(check: Check, scores: np.ndarray, tag: int, row: int) -> Example:
 
 
 def _picture(check: Check, place: int) -> Image.Image | None:
-    """One of the check's images as it is compared: squeezed into a square."""
+    """One of the check's images, resized to a square as for the encoder."""
     row = check.index[int(check.images[place])]
     try:
         data = check.pictures.reader.read(row["file"], row["name"], row["offset"], row["size"])
         picture = decode_image(data)
-    except Exception:  # it could not be decoded before either
+    except Exception:  # the check could not decode it either
         return None
     method = Image.Resampling.NEAREST if picture.width < SIDE else Image.Resampling.LANCZOS
     return picture.resize((SIDE, SIDE), method)

@@ -1,7 +1,7 @@
-"""What is measured of a chunk of pictures, as one file of arrays.
+"""The measurements of a chunk of pictures, as one file of arrays.
 
 A chunk is the unit of work and of commit: its file appears complete or not at all, and a check that was
-killed measures only the chunks that have none.
+killed measures only the chunks without a file.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ class Part:
     """The evidence of R rows of labels with E tags in all; NaN where something was not judged.
 
     Attributes:
-        rows: of the label file, int64 of shape (R,).
-        counts: number of tags of each, int32 of shape (R,).
-        tags: theirs, int32 of shape (E,).
-        z: of objects, float16 of shape (E,); NaN for attributes.
-        null_tags, null_z: of objects that are another caption's and not this picture's, shapes (M,).
-        pair_attribute, pair_object: of each attribute that its caption binds to an object, the places
+        rows: rows of the label file, int64 of shape (R,).
+        counts: number of tags of each row, int32 of shape (R,).
+        tags: tag ids of all rows, int32 of shape (E,).
+        z: evidence of objects, float16 of shape (E,); NaN for attributes.
+        null_tags, null_z: objects of another caption that this caption lacks, and their evidence, shapes
+            (M,).
+        pair_attribute, pair_object: for each attribute that its caption binds to an object, the positions
             of both among the E tags, int32 of shape (P,).
-        pair_d: of these pairs, float16 of shape (P,).
-        null_attributes, null_d: of other attributes of the same objects, shapes (Q,).
-        images: how many pictures were looked at, shape (1,).
-        broken: how many of the pictures could not be decoded, shape (1,).
+        pair_d: evidence of these pairs, float16 of shape (P,).
+        null_attributes, null_d: other attributes with the same objects, and their evidence, shapes (Q,).
+        images: number of pictures, shape (1,).
+        broken: number of pictures that could not be decoded, shape (1,).
     """
 
     rows: np.ndarray
@@ -51,7 +52,7 @@ class Part:
 
     @classmethod
     def joined(cls, parts: list[Part]) -> Part:
-        """The rows of several, one after the other."""
+        """One part with the rows of several, in their order."""
         columns = {}
         before = np.cumsum([0, *(len(part.tags) for part in parts)])
         for field in fields(cls):

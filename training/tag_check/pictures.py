@@ -1,4 +1,4 @@
-"""Reads whole pictures in the order of the index, in batches, as the trainer's loader does."""
+"""Reads whole pictures in batches, in the order of the index."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Pictures(NamedTuple):
     """Some pictures.
 
     Attributes:
-        images: rows of the index of those that could be decoded, int64 of shape (b,).
-        pixels: theirs, uint8 of shape (b, size, size, 3).
-        broken: places of the others.
+        images: rows of the index of the pictures that could be decoded, int64 of shape (b,).
+        pixels: of these pictures, uint8 of shape (b, size, size, 3).
+        broken: files and names of the others.
     """
 
     images: np.ndarray
@@ -29,7 +29,7 @@ class Pictures(NamedTuple):
 
 
 class PictureFiles(Dataset):
-    """Reads rows of an index. A picture is squeezed into a square, as nothing in it may be cut off.
+    """Reads rows of an index. A picture is resized to a square, as nothing of it may be cut off.
 
     Args:
         index, files: see `training.images`.

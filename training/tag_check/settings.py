@@ -77,7 +77,7 @@ class Settings:
     )
     keep: str = setting(
         "0.4",
-        "tags that stay: all, those of a score from here on (a probability), or a share such as 90%",
+        "tags that stay: all, those with at least this score (a probability), or a share such as 90%",
         metavar="X",
     )
     cache: str = setting(
@@ -92,7 +92,11 @@ class Settings:
     quick_gelu: bool | None = setting(
         None, "activation of OpenAI's models; default where the weights are known to need it"
     )
-    path: str = setting(SURGERY, "how patch tokens are read", choices=MODES)
+    path: str = setting(
+        SURGERY,
+        "how patch tokens are read: CLIP Surgery, another last block, or the unchanged ViT (none)",
+        choices=MODES,
+    )
     depth: int = setting(6, "number of last blocks that CLIP Surgery runs beside", metavar="N")
     evidence: str = setting(
         BOTH, "what is compared with a tag: patches, the whole picture's token, or both",
@@ -106,7 +110,7 @@ class Settings:
         "an attribute is judged by its object alone, or also by phrases such as 'red ball'",
         choices=ATTRIBUTES,
     )
-    sample: int = setting(50_000, "pictures at random that the statistics are of", metavar="N")
+    sample: int = setting(50_000, "random pictures that the statistics come from", metavar="N")
     size: int | None = setting(
         None, "pixels of the side of the square images; default the model's", metavar="N"
     )
@@ -120,7 +124,7 @@ class Settings:
         None, "also keep the patch tokens, in float16, in this folder", metavar="DIR"
     )
     page: int = setting(24, "pictures on the page OUT.html; 0 writes none", metavar="N")
-    seed: int = setting(0, "of the sample and of what tags are compared with", metavar="N")
+    seed: int = setting(0, "of the sample and of the other captions' tags", metavar="N")
 
     def __post_init__(self) -> None:
         try:
@@ -155,7 +159,7 @@ class Settings:
 
     @property
     def work(self) -> str:
-        """The folder of what is measured: a check goes on, or is decided anew, from there."""
+        """The folder of the measurements, from which a check goes on, or decides with another --keep."""
         return f"{self.out.removesuffix('.parquet')}.check"
 
     @property

@@ -17,7 +17,7 @@ from training.clip import Clip, tag_embeddings
 from training.tag_check.binding import bind
 from training.tag_check.evidence import kinds
 
-FEWEST = 5  # captions of the labels that a tag needs to be judged, and of the sample a phrase
+FEWEST = 5  # captions that a tag needs to be judged, and captions of the sample for a phrase
 
 Pair = tuple[int, int]  # ids of an attribute and of its object
 
@@ -27,11 +27,11 @@ class Texts:
     """T texts: the tags by their ids, then phrases.
 
     Attributes:
-        embeddings: less the mean of all tags, float32 of shape (T, D).
-        tags: how many of them are tags.
-        judged: tags that enough captions have, bool of shape (tags,).
-        phrases: of each pair of an attribute and an object that was bound often enough in the sample,
-            and of the attributes of its kind with that object: which text it is.
+        embeddings: minus the mean of all tags, float32 of shape (T, D).
+        tags: number of tags among the texts.
+        judged: whether enough captions have a tag, bool of shape (tags,).
+        phrases: (attribute, object) -> number of the text. Pairs are those that the sample's captions
+            bind often enough, and the other attributes of the kind with the same object.
         kinds: attribute -> attributes that it is compared with.
     """
 
@@ -42,7 +42,7 @@ class Texts:
     kinds: dict[int, list[int]]
 
     def rivals(self, pair: Pair) -> list[int]:
-        """Texts of the same object with the other attributes of the kind; empty where none is known."""
+        """Texts of the same object with the other attributes of the kind; empty for an unknown pair."""
         attribute, thing = pair
         if pair not in self.phrases:
             return []
@@ -56,7 +56,7 @@ def make_texts(clip: Clip, labels: Labels, sample_rows: np.ndarray, cache: Folde
     Args:
         clip: the frozen model.
         labels: the label file.
-        sample_rows: of the label file, those of the sampled pictures.
+        sample_rows: rows of the label file that belong to the sampled pictures.
         cache: where embeddings are stored.
 
     Raises:

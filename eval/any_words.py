@@ -1,4 +1,4 @@
-"""Segments one picture by any words: what show.py draws and its page serves.
+"""Segments one picture by any words, for `show.py` and its page.
 
 Shapes: n words; H, W height and width of the picture in pixels.
 """
@@ -21,7 +21,7 @@ from eval.pictures import palette
 from labels.tag_lists import read_tag_list
 from training.dense import Dense
 
-# Things that fill a picture where none of the words is, for `--background words`.
+# Words for the rest of a picture, for `--background words`.
 BACKGROUND_WORDS = (
     *("background", "sky", "cloud", "wall", "floor", "ground", "grass", "tree", "road", "water"),
     *("sea", "mountain", "building", "window", "curtain", "fence", "table"),
@@ -33,7 +33,8 @@ class Rule:
     """What is background.
 
     Attributes:
-        threshold: a pixel is background where no word's probability (Eq. 8) reaches it; None for none.
+        threshold: a pixel is background where no word's probability (Eq. 8) reaches it; None if there is
+            no threshold.
         words: a pixel is background where one of these is more probable than all words asked for.
     """
 
@@ -46,10 +47,10 @@ class Rule:
 
     @classmethod
     def of(cls, inference: Inference, asked: Sequence[str]) -> Rule:
-        """The rule that some settings mean for some words.
+        """The rule that follows from the settings and the words.
 
-        A threshold that is given counts. Without one, `--background words` or a file of words decides,
-        else the threshold of Eq. 8's sigmoid form. Softmax has no background then.
+        A given threshold is used. Without one, `--background words` or a file of words decides, otherwise
+        the default threshold of Eq. 8's sigmoid form; the softmax form then has no background.
 
         Raises:
             UserError: a threshold that no probability is below, or a file of words that cannot be read.
@@ -76,7 +77,7 @@ def _background_words(background: str, asked: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Segmented:
-    """A picture by one model.
+    """What one model finds in a picture.
 
     Attributes:
         similarities: cosines of Eq. 7, float32 of shape (n, H, W).
@@ -126,5 +127,5 @@ def mask(labels: np.ndarray, names: Sequence[str], background: bool) -> Image.Im
 
 
 def file_name(name: str) -> str:
-    """The name of a model as a file's."""
+    """The name of a model as a file name."""
     return Path(name).name.replace(" ", "_") or "model"

@@ -40,7 +40,7 @@ def compare(
 
     Args:
         models: by name.
-        image: of any size; None where none was dropped yet.
+        image: of any size; None before a picture is chosen.
         text: words, separated by commas.
         inference: the settings of the command.
         threshold: of the background; None takes the settings'.
@@ -56,9 +56,9 @@ def compare(
     if image is None:
         raise UserError("drop a picture first")
     if not words:
-        raise UserError("type a word, or several with commas")
+        raise UserError("type a word, or several separated by commas")
     if len(words) > MOST_WORDS:
-        raise UserError(f"{len(words)} words are too many for one page: {MOST_WORDS} are the most")
+        raise UserError(f"{len(words)} words are too many for the page: at most {MOST_WORDS}")
     image = image.convert("RGB")
     image.thumbnail((LONGEST, LONGEST))
     rule = Rule.of(inference, words)
@@ -113,7 +113,7 @@ def make_page(models: Sequence[tuple[str, Dense]], inference: Inference) -> Any:
         with gradio.Row():
             with gradio.Column(scale=1, min_width=280):
                 image = gradio.Image(type="pil", label="Picture", sources=["upload", "clipboard"])
-                text = gradio.Textbox(EXAMPLE, label="Words, with commas", lines=2)
+                text = gradio.Textbox(EXAMPLE, label="Words, separated by commas", lines=2)
                 threshold = gradio.Slider(
                     0, 1, 0.4 if default is None else default, step=0.01,
                     label="Background where no word's probability reaches",
@@ -145,4 +145,4 @@ def serve(models: Sequence[tuple[str, Dense]], inference: Inference, port: int) 
     try:
         page.launch(server_name="127.0.0.1", server_port=port, share=False, show_error=True)
     except OSError as error:
-        raise UserError(f"cannot open port {port}: give another --port") from error
+        raise UserError(f"cannot open port {port}: choose another --port") from error

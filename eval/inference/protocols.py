@@ -1,11 +1,11 @@
 """Published protocols of evaluation, each a value of `Inference`, and what they change on single benchmarks.
 
-release      the `main` branch of the authors' code, which released checkpoints are scored with: the default
-release-dev  its `dev` branch
+release      the default: the `main` branch of the authors' code, which released checkpoints are scored with
+release-dev  the `dev` branch of the authors' code
 paper        the paper's text: Eq. 7 on similarities, Eq. 8 as a softmax; what the text leaves open (scale,
-             thresholds, weight, stride) is the release's, and pixels are normalised as CLIP's own
-group-vit    GroupViT's, for its thresholds and prompt; its selection of the five best classes is not part of it
-sclip        that of SCLIP and the training-free methods after it
+             thresholds, weight, stride) is the release's, and pixels are normalised as for CLIP itself
+group-vit    GroupViT's thresholds and prompt, without its selection of the five best classes
+sclip        that of SCLIP and of later training-free methods
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ BY_BENCHMARK: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 
 
 def inference_of(protocol: str = RELEASE, **given: Any) -> Inference:
-    """A protocol with some of its values replaced, which no benchmark's own values replace.
+    """A protocol with some values replaced; a benchmark's own values do not override these.
 
     Raises:
         UserError: the protocol is unknown, or as `Inference`.
@@ -112,7 +112,7 @@ def on_benchmark(inference: Inference, benchmark: str) -> Inference:
 
 
 def normalisation_for(inference: Inference, run: str) -> str | None:
-    """What `load_dense` is to be given: None, a run's own, unless the user chose another."""
+    """The normalisation to give to `load_dense`; None, a run's own, unless the user chose another."""
     if run in BASELINES or "normalisation" in inference.chosen:
         return inference.normalisation
     return None

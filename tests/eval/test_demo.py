@@ -60,7 +60,7 @@ def test_the_page_answers_in_a_browser(models, browser, tmp_path):
         tab.get_by_role("button", name="Find them").click()
         tab.wait_for_selector("text=drop a picture first")
         tab.set_input_files("input[type=file]", str(tmp_path / "cat.jpg"))
-        tab.get_by_label("Words, with commas").fill("cat, grass")
+        tab.get_by_label("Words, separated by commas").fill("cat, grass")
         tab.wait_for_selector("img[src*='cat.']")
         tab.get_by_role("button", name="Find them").click()
         tab.wait_for_selector("text=grass, my run:")

@@ -1,10 +1,10 @@
-r"""Makes a data set of tags for Hugging Face's hub: Parquet shards and a card, in a folder.
+r"""Writes tags and labels as a data set for Hugging Face's hub: Parquet shards and a card, in a folder.
 
     python workflows/publish.py --tags data/tags --labels labels/cc12m_obj_attr.parquet --to data/published/cc12m-tags \
         --source "CC12M" --licence other
     python workflows/publish.py --tags data/tags --repo ME/cc12m-tags --scores data/parsers/scores.json
 
-`datasets.load_dataset(FOLDER)` opens it. With --repo and a token (`hf auth login`) it is uploaded.
+`datasets.load_dataset(FOLDER)` opens it. With --repo it is also uploaded, if there is a token (`hf auth login`).
 """
 
 from __future__ import annotations

@@ -19,13 +19,13 @@ _SIZES = (("n<1K", 10**3), ("1K<n<10K", 10**4), ("10K<n<100K", 10**5), ("100K<n<
 
 @dataclass(frozen=True)
 class Contents:
-    """What a card tells.
+    """The facts that a card states.
 
     Attributes:
-        place: the repository, or the folder, to be opened.
-        title, source, licence, language: as the flags say.
+        place: what `load_dataset` opens, the repository or the folder.
+        title, source, licence, language: from the flags.
         rows: name of each part of the data set -> number of its rows.
-        statuses: status of `parsing.tags.STATUSES` -> captions.
+        statuses: status of `parsing.tags.STATUSES` -> number of captions.
         counts: of all tags.
         vocabulary: None without labels.
         scored: the labels carry scores of a check against the pictures.
@@ -108,7 +108,7 @@ def _kinds(contents: Contents) -> list[dict[str, Any]]:
 
 
 def _parser(manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the run says of its parser: model, prompt and the rest of its fingerprint, and versions."""
+    """What the manifest says about the parser: the entries of its fingerprint, and versions."""
     fingerprint = manifest.get("fingerprint", {})
     rows = [(name.replace("_", " "), _text(value)) for name, value in fingerprint.items()]
     versions = manifest.get("versions", {})

@@ -6,7 +6,7 @@ images/train-*.parquet        the key of every image and the id of its caption, 
 labels/train-*.parquet        key, caption and tag ids, with --labels
 vocabulary/train-*.parquet    what the tag ids mean, with --labels
 
-A file has some hundred MB at most, and little of it is in memory at a time.
+A file has a few hundred MB at most, and only a small part of it is in memory at a time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from parsing.tags import TAGS
 from workflows.publishing.card import Contents, card
 
 MADE_FROM = ".made_from.json"  # what the folder was made from; it stays on this machine
-SHARD_BYTES = 256 << 20  # of a file; the hub's viewer and streaming readers like some hundred MB
+SHARD_BYTES = 256 << 20  # of a file; a few hundred MB suit the hub's viewer and streaming readers
 GROUP_ROWS = 50_000
 _PUBLISHED = ("caption_id", "caption", "objects", "attributes", "status")
 
@@ -47,7 +47,7 @@ class PublishSettings:
     """Everything that decides what is published; every field is a flag of the same name.
 
     Raises:
-        UserError: neither a folder nor a repository is named, or a name is no repository's.
+        UserError: neither a folder nor a repository is named, or a name is not valid.
     """
 
     tags: str = setting("data/tags", "tag folder of a finished run", metavar="DIR")
@@ -56,7 +56,7 @@ class PublishSettings:
         None, "folder to write; by default data/published/NAME of the repository", metavar="DIR"
     )
     repo: str | None = setting(None, "the hub's OWNER/NAME to upload to", metavar="OWNER/NAME")
-    private: bool = setting(False, "a repository that is made is private")
+    private: bool = setting(False, "make a new repository private")
     name: str | None = setting(None, "name of the data set in its card", metavar="TEXT")
     source: str | None = setting(None, "where the captions come from, for the card", metavar="TEXT")
     licence: str = setting(
@@ -66,7 +66,7 @@ class PublishSettings:
     scores: str | None = setting(
         None, "scores.json of eval/parsers.py, for the card", metavar="FILE"
     )
-    raw: bool = setting(False, "also publish the parser's answers as they were, and its errors")
+    raw: bool = setting(False, "also publish the parser's unchanged answers, and its errors")
 
     def __post_init__(self) -> None:
         if self.to is None and self.repo is None:
@@ -88,11 +88,11 @@ class PublishSettings:
 def write_data_set(settings: PublishSettings) -> Path:
     """Writes the folder, which appears under its name when it is complete; returns it.
 
-    A folder that the same call has made from the same files is left as it is.
+    A folder that the same call made from the same files is left as it is.
 
     Raises:
-        UserError: something is wrong with the tags, the labels, the scores or the disk, or the folder
-            holds something else.
+        UserError: the tags, labels or scores cannot be read, the disk is full, or the folder holds
+            something else.
     """
     [tags] = open_tag_folders([settings.tags])
     manifest = manifest_of(tags)
@@ -184,7 +184,7 @@ def _tables(
     schema: pa.Schema,
     watch: Callable[[pa.Table], None] = lambda table: None,
 ) -> Iterator[pa.Table]:
-    """The rows of some files, a row group or less at a time, cast to a schema."""
+    """The rows of some files, cast to a schema, at most `GROUP_ROWS` at a time."""
     for path in paths:
         try:
             with open_file(tags.storage, path) as file, pq.ParquetFile(file) as parquet:
@@ -202,10 +202,10 @@ def write_shards(
     """Writes tables as `train-00000-of-00003.parquet` ...; returns the number of rows.
 
     Args:
-        folder: made here.
+        folder: is created.
         tables: of the schema.
-        schema: of the files, without metadata of ours.
-        most_bytes: a file is ended once it has as many; None takes `SHARD_BYTES`.
+        schema: of the files; its metadata is left out.
+        most_bytes: size at which the next file begins; None takes `SHARD_BYTES`.
     """
     folder.mkdir()
     schema, most_bytes = schema.remove_metadata(), most_bytes or SHARD_BYTES
@@ -237,7 +237,7 @@ def write_shards(
 
 def _open_part(folder: Path, parts: list[Path], schema: pa.Schema) -> pq.ParquetWriter:
     parts.append(folder / f"part-{len(parts)}")
-    # DuckDB reads numbers of 16 bits in no encoding but the plain one.
+    # DuckDB reads 16-bit numbers only in the plain encoding.
     dictionary = SCORES.name not in schema.names
     return pq.ParquetWriter(parts[-1], schema, compression="zstd", use_dictionary=dictionary)
 
@@ -254,7 +254,7 @@ def _scores(path: str) -> dict[str, Any]:
 
 
 def _made_from(settings: PublishSettings, manifest: dict[str, Any], scores: Any) -> str:
-    """Settings and inputs as text: equal for two calls that would write the same."""
+    """Settings and inputs as text, equal for two calls that would write the same folder."""
     about = {k: v for k, v in asdict(settings).items() if k not in ("to", "repo", "private")}
     about |= {"manifest": manifest, "scores": scores}
     if settings.labels:

@@ -9,12 +9,12 @@ from workflows.publishing.data_set import MADE_FROM
 
 
 def upload(folder: Path, repo: str, private: bool) -> str:
-    """Uploads the folder where there is a token; interrupted, the same call goes on.
+    """Uploads the folder if there is a token; after an interruption the same call goes on.
 
     Args:
         folder: of the data set.
-        repo: `OWNER/NAME`; made where it does not exist.
-        private: only its owner sees a repository that is made here.
+        repo: `OWNER/NAME`; created if it does not exist.
+        private: a repository that is created is visible to its owner only.
 
     Returns:
         a sentence about what was done.
@@ -25,7 +25,7 @@ def upload(folder: Path, repo: str, private: bool) -> str:
     from huggingface_hub import HfApi, get_token
 
     if get_token() is None:
-        return f"not uploaded, as there is no token: `hf auth login`, then the same command uploads to {repo}"
+        return f"not uploaded, as there is no token: run `hf auth login`, then the same command again, to upload to {repo}"
     api = HfApi()
     # From version 2 on `upload_folder` does what `upload_large_folder` did before.
     send = getattr(api, "upload_large_folder", None) or api.upload_folder

@@ -1,4 +1,4 @@
-"""Tags that others have released, as a stream: JSON of any size, JSON lines, and Parquet.
+"""Reads tags that others have released as a stream: JSON of any size, JSON lines, and Parquet.
 
 | file | as it is released |
 |---|---|
@@ -6,7 +6,7 @@
 | `.json`, a list | `[{"image_path": ..., "caption": [...], "union_label_id": [...]}]`: RAM's and Tag2Text's `cc12m_ram.json` |
 | `.jsonl`, `.parquet` | records of a key and tags, and of a caption and attributes where there are any |
 
-Little of a file is in memory at a time: the JSON is read event by event (ijson).
+Only a small part of a file is in memory at a time: JSON is read event by event (ijson).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Tagged:
     """The tags of one image.
 
     Attributes:
-        key: what the image is called there.
+        key: the image's name in the file.
         tags: object tags, or ids of them, in the file's order.
         attributes: (attribute, object or None) pairs.
         caption: "" where the file has none.
@@ -51,10 +51,10 @@ class Tagged:
 
 
 def format_of(path: str) -> str:
-    """The format that a file's name tells, of `FORMATS`.
+    """The format of a file by the ending of its name, of `FORMATS`.
 
     Raises:
-        UserError: it tells none.
+        UserError: no format has this ending.
     """
     name = path.lower()
     for ending in COMPRESSED:
@@ -169,7 +169,7 @@ def _read_parquet(
 
 
 def tagged_of(record: Any, tag_field: str | None, key_field: str | None, where: str) -> Tagged:
-    """One record as the tags of an image; what is wrong with it stands in `problem`.
+    """One record as the tags of an image; `problem` says what is wrong with it.
 
     Args:
         record: of JSON or Parquet.

@@ -1,7 +1,7 @@
-"""Keys of images that stand for several captions, found once all images are written.
+"""Finds keys of images that stand for several captions, once all images are written.
 
-Hashes of keys and captions wait in a file, 16 bytes an image, which is searched in parts: the memory
-does not grow with the number of images.
+Hashes of keys and captions are kept in a file, 16 bytes an image, which is searched in parts, so that
+memory does not grow with the number of images.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import polars as pl
 from common.storage import Folder
 
 _RECORD = np.dtype([("key", np.uint64), ("caption", np.uint64)])
-_IS_URL = np.uint64(1)  # the lowest bit of a caption's hash is that of its key instead
+_IS_URL = np.uint64(1)  # the lowest bit of a caption's hash says instead whether its key is a URL
 _AT_ONCE = 4_000_000  # records of a part
 _BLOCK = 500_000  # records that are read at once
 
@@ -25,10 +25,10 @@ class Repeated:
     """Keys with more than one caption.
 
     Attributes:
-        count: how many keys.
+        count: number of such keys.
         example: position of an image with such a key.
-        across: positions of two images of two folders that a key that is no URL cannot tell apart; None
-            where there are none.
+        across: positions of two images of different folders that share a key which is not a URL; None
+            if there are none.
     """
 
     count: int
@@ -51,7 +51,7 @@ class Keys:
         self._names: list[str] = []
 
     def begin_folder(self, name: str) -> None:
-        """The images that follow are those of another tag folder."""
+        """Begins the images of another tag folder."""
         self._starts.append(self._images)
         self._names.append(name)
 
@@ -75,7 +75,7 @@ class Keys:
         return self._names[int(np.searchsorted(self._starts, position, side="right")) - 1]
 
     def repeated(self) -> Repeated | None:
-        """The keys that stand for several captions; None where there are none."""
+        """The keys that stand for several captions; None if there are none."""
         if not self._images:
             return None
         parts = -(-self._images // _AT_ONCE)
@@ -89,7 +89,7 @@ class Keys:
         return Repeated(count, table["first"][0], pair and (pair["first"], pair["other"]))
 
     def _of_part(self, part: int, parts: int) -> pl.DataFrame:
-        """Repeated keys among those whose hash leaves `part` when divided by `parts`."""
+        """Repeated keys among those whose hash modulo `parts` is `part`."""
         records, positions = self._read(part, parts)
         ordered = np.sort(records["key"])
         twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])

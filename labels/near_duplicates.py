@@ -1,4 +1,4 @@
-"""Tags of a vocabulary that may be one: plurals, spellings, a letter apart, close embeddings."""
+"""Finds tags of a vocabulary that may be one: plurals, spellings, one letter apart, close embeddings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from labels.vocabulary import KINDS, Vocabulary
 from parsing.normalise import default
 
 PLURAL, SPELLING, TYPO, MEANING = "plural", "spelling", "one letter", "meaning"
-_TYPO_LETTERS = 6  # a shorter word has too many neighbours that are words
-_TYPO_RATIO = 5  # a misspelling is rarer than the word by this much
+_TYPO_LETTERS = 6  # shorter words are too often one letter from another word
+_TYPO_RATIO = 5  # a misspelling is rarer than the word by at least this factor
 _EMBEDDED = 2_000  # tags of each kind that are compared by embedding
 _MOST = 400  # pairs of each reason, those of the most captions
 

@@ -1,7 +1,7 @@
-"""Rules that tell two spellings of one tag: British and American, joined and apart, rare plurals.
+"""Rules that find the spellings of one tag: British and American, one word and two, rare plurals.
 
-A rule only makes a *key*, by which tags are compared. Two tags are one where their keys agree and both
-occur, so a rule may turn a word into one that does not exist (`flour` into `flor`) without harm.
+A rule only makes a *key*, by which tags are compared. Two tags are one if both occur and their keys are
+equal, so a rule may turn a word into one that does not exist (`flour` into `flor`) without harm.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 from parsing.normalise import default
 
 RULES = Path(__file__).with_name("synonyms.yaml")
-# (pattern, replacement, letters that the word has at least): British to American.
+# (pattern, replacement, fewest letters of the word): British to American.
 _BRITISH = (
     (regex.compile(r"our(?=$|ed$|ing$|ful$|less$|ite$)"), "or", 5),  # colour, but not tour and tor
     (regex.compile(r"(?<=[bcdfghklptv])re(?=$|d$)"), "er", 5),  # theatre; acre and acer are two
@@ -44,12 +44,12 @@ _JOINTS = regex.compile(r"[\s'’-]+")
 
 @lru_cache(1)
 def spellings() -> dict[str, str]:
-    """The words and phrases of `synonyms.yaml`, with the spelling that they are compared by."""
+    """The words and phrases of `synonyms.yaml`, each with the spelling that stands for it."""
     return yaml.safe_load(RULES.read_text("utf-8"))["spellings"]
 
 
 def spelling_key(tag: str) -> str:
-    """What two spellings of a tag have in common: `grey tee-shirt` and `gray t shirt`."""
+    """A key that is the same for all spellings of a tag, such as `grey tee-shirt` and `gray t shirt`."""
     tag = _JOINTS.sub(" ", tag.lower()).strip()
     tag = spellings().get(tag, tag)
     words = [_american(word) for word in _JOINTS.split(tag)]
@@ -74,9 +74,9 @@ def _american(word: str) -> str:
 
 
 def singulars(tag: str) -> list[str]:
-    """What a tag may be the plural of, though the normalisation leaves it as it is.
+    """The tags that a tag may be the plural of, where normalisation leaves it as it is.
 
-    `glasses` is not the plural of `glass` here, nor `lexi` of `lexus`.
+    `glasses` is not a plural of `glass` here, nor `lexi` of `lexus`.
     """
     *before, last = tag.split(" ")
     if last in default().rules.plural_only:
@@ -86,7 +86,7 @@ def singulars(tag: str) -> list[str]:
         single = pattern.sub(replacement, last)
         if single == last:
             continue
-        # A regular -s comes off words that no dictionary has, another ending where it makes a word.
+        # The regular -s is removed from unknown words, another ending if the result is a known word.
         word, wanted = (last, False) if pattern is _PLURALS[-1][0] else (single, True)
         if simplemma.is_known(word, lang="en") == wanted:
             found.append(" ".join([*before, single]))

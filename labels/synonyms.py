@@ -1,7 +1,7 @@
 """Tags that count as others: from a file, from the rules of `spelling.py`, or from WordNet.
 
 Rules and WordNet group the tags that occur, and the most frequent tag of a group stands for it. So
-neither brings in a word that no caption holds.
+neither adds a word that no caption has.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def written_synonyms(names: Iterable[str]) -> dict[str, str]:
     """The synonyms of the files among some names: tag -> tag to count it as.
 
     Raises:
-        UserError: as `labels.tag_lists.read_synonyms`; or two files say different things of a tag.
+        UserError: as `labels.tag_lists.read_synonyms`; or two files count a tag as different ones.
     """
     found: dict[str, str] = {}
     for name in names:
@@ -48,7 +48,7 @@ def found_synonyms(
         keep: tags of a vocabulary that is given: they stand for their groups and count as no other.
 
     Raises:
-        UserError: WordNet or NLTK is not at hand.
+        UserError: WordNet or NLTK is not installed.
     """
     names = set(names)
     totals = tags.group_by("tag").agg(pl.col("count").sum())
@@ -71,11 +71,11 @@ def effect(
     after: Mapping[str, pl.DataFrame],
     sizes: Mapping[str, int],
 ) -> str:
-    """One line for the summary: what synonyms do to the vocabulary.
+    """One line for the summary: how synonyms change the vocabulary.
 
     Args:
         synonyms: tag -> tag that it counts as.
-        before, after: kind -> columns `tag`, `count`, most frequent first, without and with them.
+        before, after: kind -> columns `tag`, `count`, most frequent first, without and with synonyms.
         sizes: kind -> K.
     """
     distinct, shares, entered = [], [], 0
@@ -94,7 +94,7 @@ def effect(
 
 
 class _Groups:
-    """Tags that are one, in groups that can be joined."""
+    """Groups of tags that are one; groups can be joined."""
 
     def __init__(self, counts: Mapping[str, int], keep: frozenset[str]):
         self._counts, self._keep = counts, keep
@@ -106,7 +106,7 @@ class _Groups:
         return tag
 
     def join(self, one: str, other: str) -> None:
-        """Joins the groups of two tags, under the more frequent of the two that stand for them."""
+        """Joins the groups of two tags; the more frequent of their two heads stands for both."""
         roots = sorted({self._root(one), self._root(other)}, key=self._order)
         if len(roots) == 2:
             self._parent[roots[1]] = roots[0]
@@ -127,12 +127,12 @@ class _Groups:
                 self.join(first, other)
 
     def targets(self) -> dict[str, str]:
-        """Every tag of a group but the one that stands for it -> that one."""
+        """Tag -> the tag that stands for its group; the tags that stand for one are no keys."""
         return {tag: self._root(tag) for tag in sorted(self._parent) if tag not in self._keep}
 
 
 def _mostly_objects(tags: pl.DataFrame) -> list[str]:
-    """Tags that are objects at least as often as attributes: WordNet's nouns say nothing of others."""
+    """Tags that are objects at least as often as attributes; WordNet's nouns say nothing about others."""
     counts = {
         kind: dict(
             tags.filter(pl.col("kind").cast(pl.String) == kind).select("tag", "count").iter_rows()
@@ -150,7 +150,7 @@ def _first_synset() -> Callable[[str], str | None]:
     """The name of a tag's first noun synset, as CatLIP (Mehta et al., 2024) takes it.
 
     Raises:
-        UserError: NLTK or its WordNet is not at hand.
+        UserError: NLTK or its WordNet is not installed.
     """
     try:
         from nltk.corpus import wordnet
@@ -160,7 +160,7 @@ def _first_synset() -> Callable[[str], str | None]:
         raise UserError("--synonyms wordnet needs nltk: pip install '.[baselines]'") from error
     except LookupError as error:
         raise UserError(
-            "NLTK's WordNet is not at hand: `python -m nltk.downloader wordnet` fetches it, and "
+            "NLTK's WordNet is not installed: `python -m nltk.downloader wordnet` fetches it, and "
             "NLTK_DATA names the folder where it is kept"
         ) from error
 

@@ -1,8 +1,8 @@
-"""Writes the tags of others as a tag folder, which `labels/build_vocab.py --tags` takes as a run's.
+"""Writes the tags of others as a tag folder, which `labels/build_vocab.py --tags` reads like a run's.
 
 The folder has the files of a run: shards of schema `parsing.tags.TAGS` with their stats, the index from
 keys to captions, and a manifest that says where the tags come from. It appears under its name when
-it is complete. Memory is a shard of images and 24 bytes for each image's key.
+it is complete. In memory are one shard of images, and 24 bytes for each image's key.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class Counts:
     """What an import read.
 
     Attributes:
-        images, tags: what was written; a tag once an image.
-        repeated: images whose key came before; they are left out.
+        images, tags: what was written; a tag counts once per image.
+        repeated: images with the key of an earlier one; they are left out.
         with_caption: images with a caption.
         failed: images whose tags could not be read.
     """
@@ -107,7 +107,7 @@ def import_tags(settings: ImportSettings, note: Callable[[str], None] = print) -
 
     Args:
         settings: what to read and what to write.
-        note: called with a sentence about anything that the user may not expect.
+        note: called with a sentence about what the user may not expect.
 
     Raises:
         UserError: something is wrong with a file or the disk, an id is not in the list, or the folder
@@ -138,7 +138,7 @@ def import_tags(settings: ImportSettings, note: Callable[[str], None] = print) -
 
 
 def fingerprint(settings: ImportSettings) -> dict[str, Any]:
-    """Where imported tags come from: names, sizes and hashes of the files, and how they were read."""
+    """The origin of imported tags: names, sizes and hashes of the files, and how they were read."""
     return {
         "parser": "imported",
         "tags": file_identity(settings.tags),
@@ -308,7 +308,7 @@ def _add_captions(
 
 def _tell(counts: Counts, settings: ImportSettings, note: Callable[[str], None]) -> None:
     if counts.repeated:
-        note(f"{counts.repeated:,} images came again: the first entry of each counts")
+        note(f"{counts.repeated:,} entries repeat the key of an earlier image and are left out")
     if counts.failed:
         note(f"the tags of {counts.failed:,} images cannot be read; their `error` says why")
     missing = counts.images - counts.with_caption

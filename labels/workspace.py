@@ -1,4 +1,4 @@
-"""The folder in which a build works, so that its files get their final names together at its end."""
+"""The folder in which a build works; at the end its files get their final names together."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PREFIX = ".build_vocab-"
 
 
 class Workspace:
-    """A hidden folder beside the files to be, or in the system's temporary folder for remote files.
+    """A hidden folder beside the final files, or in the system's temporary folder for remote files.
 
-    It is locked while its process lives. What dead processes left is deleted by the next one that
+    It is locked while its process lives. Folders of dead processes are deleted by the next process that
     works in the same place.
     """
 
@@ -31,13 +31,13 @@ class Workspace:
 
     @contextlib.contextmanager
     def open(self, folder: str) -> Iterator[Path]:
-        """Makes the folder, and deletes it with all that is in it when the block ends.
+        """Makes the folder, and deletes it with its content when the block ends.
 
         Args:
-            folder: where the files are to be; a local path or a URL of fsspec.
+            folder: of the final files; a local path or a URL of fsspec.
 
         Raises:
-            UserError: no room or no permission, also within the block.
+            UserError: no room or no permission; also for such errors within the block.
         """
         self._folder = Folder(folder)
         self._folder.make()
@@ -57,7 +57,7 @@ class Workspace:
         """Deletes the folder at once, for a process that is about to end.
 
         Returns:
-            False where files are just being renamed: then the process should go on for that moment.
+            False while files are being renamed: the process should then finish that first.
         """
         if self._renaming:
             return False
@@ -70,12 +70,12 @@ class Workspace:
         """Gives finished files their final names; on a local disk all of them or none.
 
         Args:
-            sets: (label file, its vocabulary, other files) by name; an earlier file that the
-                workspace has no successor of is deleted.
+            sets: (label file, its vocabulary, other files) by name; an earlier file is deleted where the
+                workspace has no new one of that name.
 
         Raises:
             UserError: a file cannot be renamed or uploaded. Earlier files are as they were; on a remote
-                store those of the sets before are new.
+                store the sets before this one are new.
         """
         with self._folder.write_errors():
             if self._folder.is_local:
@@ -96,8 +96,8 @@ class Workspace:
                 for name in names:
                     replaced.append((root / name, self._path / f"earlier.{name}"))
                     _keep(*replaced[-1])
-                # A label file without a vocabulary beside it can be read, and with another one it
-                # cannot. So no moment at which this process may be killed leaves one that cannot.
+                # A label file can be read without a vocabulary beside it, but not with another one's.
+                # So the old vocabulary goes first: a kill at any moment leaves a file that can be read.
                 (root / vocabulary).unlink(missing_ok=True)
                 for name in names:
                     if (self._path / name).exists():
@@ -202,7 +202,7 @@ def _flush(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _sentences_about(place: str, folder: str) -> Iterator[None]:
-    """Names the folder that the user knows in errors about the hidden one in it."""
+    """Replaces the hidden folder in error messages by the folder that the user named."""
     try:
         yield
     except UserError as error:

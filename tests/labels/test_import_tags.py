@@ -97,7 +97,7 @@ def test_records_of_keys_and_tags_are_read_and_bad_ones_kept_as_failed(tmp_path,
     (tmp_path / "mine.jsonl").write_text(text)
     assert _import(tmp_path, "--tags", tmp_path / "mine.jsonl", "--normalise") == 0
     notes = capsys.readouterr().err
-    assert "1 images came again" in notes
+    assert "1 entries repeat the key" in notes
     assert "the tags of 2 images cannot be read" in notes
     labels = _labels(tmp_path)
     assert labels.keys(range(5))[:4] == ["a", "b", "c", "d"]

@@ -180,9 +180,11 @@ class Check:
             UserError: no picture can be decoded, or there is no room.
         """
         missing = [chunk for chunk in range(self.chunks) if not self.parts.has(chunk)]
+        # The first rank's view, as another rank may look when the first has begun to write.
+        missing, fitted = from_all_ranks((missing, self.folder.exists(STATISTICS)))[0]
         if missing:
             measure = Measure(
-                self.labels, self.texts, self._statistics(), self.device,
+                self.labels, self.texts, self._statistics(fitted), self.device,
                 self.settings.evidence, self.settings.pool, self.settings.seed,
             )  # fmt: skip
             for number, chunk in enumerate(missing[rank() :: world_size()]):
@@ -193,8 +195,13 @@ class Check:
                 )
         from_all_ranks(None)  # waits until all parts are there
 
-    def _statistics(self) -> Statistics:
-        if self.folder.exists(STATISTICS):
+    def _statistics(self, fitted: bool) -> Statistics:
+        """Reads them, or makes them of the sample.
+
+        Args:
+            fitted: whether they are there.
+        """
+        if fitted:
             try:
                 return Statistics(**read_safetensors(self.folder.read(STATISTICS)))
             except (SafetensorError, TypeError):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from common.errors import UserError
+from common.storage import Folder
 from labels.label_file import read_check
 from labels.reader import Labels
 from training import check_tags as command
@@ -237,6 +241,28 @@ def test_the_page_stands_alone_and_shows_what_was_dropped(settings, monkeypatch,
     assert "<polygon" in html
     assert not re.search(r"(src|href)=\"(?!data:)", html)
     assert "<script" not in html
+
+
+def test_two_ranks_measure_what_one_does(settings, tmp_path, root, free_port):
+    one = settings(keep="all", chunk=5)
+    check_tags(one)
+    two = settings(keep="all", chunk=5, out=str(tmp_path / "two.parquet"))
+    names = ("labels", "images", "out", "model", "cache", "chunk", "workers", "page", "keep")
+    flags = [word for name in names for word in (f"--{name}", str(getattr(two, name)))]
+    ranks = ["--nproc-per-node", "2", "--master-port", str(free_port()), "--"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", *ranks]
+    done = subprocess.run(
+        [*launcher, "training/check_tags.py", *flags, "--batch-size", "4"],
+        cwd=root, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("tags stay (") == 1
+    parts = [Parts(Folder(each.work)) for each in (one, two)]
+    for chunk in range(7):
+        first, second = (each.read(chunk) for each in parts)
+        np.testing.assert_array_equal(first.rows, second.rows)
+        judged = ~np.isnan(second.z)  # fewer there, as the fixture is not in those processes
+        np.testing.assert_allclose(first.z[judged], second.z[judged], atol=0.02)
 
 
 def test_a_mistake_ends_with_2(settings, world, capsys):

@@ -8,9 +8,9 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 import pyarrow as pa
@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 
 from common.errors import UserError
 
+T = TypeVar("T")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_PAUSES = (0.5, 2.0, 8.0)  # seconds between attempts to write to a remote file system
+_PAUSES = (0.5, 2.0, 8.0)  # seconds between attempts on a remote file system
 _NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)  # by some mounted stores
 
 
@@ -63,7 +64,37 @@ class Folder:
         return sorted(n for n in names if n.endswith(suffix) and not n.startswith("."))
 
     def read(self, name: str) -> bytes:
-        return self.fs.cat_file(self.path(name))
+        """A file's bytes; from a remote file system all of them, in a few attempts.
+
+        Raises:
+            OSError: it is not there, or cannot be read.
+        """
+        path = self.path(name)
+        return self.fs.cat_file(path) if self.is_local else self._patiently(lambda: self._get(path))
+
+    def _get(self, path: str) -> bytes:
+        data = self.fs.cat_file(path)
+        self._check_size(path, data)
+        return data
+
+    def _check_size(self, path: str, data: bytes) -> None:
+        self.fs.invalidate_cache()
+        size = self.fs.info(path).get("size")
+        if size is not None and size != len(data):
+            raise OSError(errno.EIO, f"{path}: {len(data)} of {size} bytes arrived")
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        """Tries again where a remote file system fails for a moment."""
+        for pause in _PAUSES:
+            try:
+                return act()
+            except (FileNotFoundError, PermissionError):
+                raise
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    raise
+            time.sleep(pause)
+        return act()
 
     def read_json(self, name: str) -> Any:
         """Raises `UserError` where the file is no JSON."""
@@ -110,22 +141,11 @@ class Folder:
                 path.write_bytes(data)
         else:
             with self.write_errors():
-                self._put(self.path(name), bytes(data))
+                self._patiently(lambda: self._put(self.path(name), bytes(data)))
 
     def _put(self, path: str, data: bytes) -> None:
-        """Writes to a remote file system and looks whether all of it arrived; tries a few times."""
-        for pause in (*_PAUSES, None):
-            try:
-                self.fs.pipe_file(path, data)
-                self.fs.invalidate_cache()
-                size = self.fs.info(path).get("size")
-                if size is None or size == len(data):
-                    return
-                raise OSError(errno.EIO, f"{size} of {len(data)} bytes arrived")
-            except OSError as error:
-                if pause is None or error.errno in _NO_ROOM or isinstance(error, PermissionError):
-                    raise
-            time.sleep(pause)
+        self.fs.pipe_file(path, data)
+        self._check_size(path, data)
 
     @contextlib.contextmanager
     def aside(self, name: str) -> Iterator[Path]:

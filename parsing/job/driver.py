@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from common.errors import UserError, reason
 from parsing.job import cluster
 from parsing.job.run_folder import RunFolder
 from parsing.job.settings import RunSettings
@@ -53,7 +54,12 @@ def run(settings: RunSettings, choose_parser: ChooseParser, silence: Silence) ->
             from parsing.job.shard_run import ShardRun
 
             elastic = cluster.where(settings.address) != cluster.LOCAL
-            ShardRun(settings, config, folder, began, elastic, silence).finish()
+            try:
+                ShardRun(settings, config, folder, began, elastic, silence).finish()
+            except OSError as error:  # of a file system that has failed several times in a row
+                raise UserError(
+                    f"cannot read or write a file: {reason(error)}; the same command goes on from here"
+                ) from error
     return folder
 
 

@@ -115,7 +115,7 @@ class ShardRun:
             if captions is not None:
                 captions.close()
             if pool is not None:
-                self._starts.note(pool)
+                self._starts.stopped(pool)
                 pool.close()
             self._progress.close()
             self._metrics.close()

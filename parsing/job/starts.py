@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from common.errors import UserError
 from parsing.job.pool import Pool
 from parsing.job.run_folder import RunFolder
 from parsing.parser import ParserConfig
@@ -61,8 +63,12 @@ class Starts:
         if pool.ready and self._session["seconds_to_parsers"] is None:
             self._session["seconds_to_parsers"] = self._since_began()
         self._session["actor_hours"] = round(pool.actor_seconds() / 3600, 4)
-        if time.monotonic() - self._noted > NOTE_SECONDS:
-            self._write(finished=False)
+
+    def stopped(self, pool: Pool) -> None:
+        """The parsers are no longer needed: what they cost is kept, if the disk takes it."""
+        self._count(pool)
+        with contextlib.suppress(UserError, OSError):
+            self._write()
 
     def end(self) -> None:
         """Notes that the run is finished."""

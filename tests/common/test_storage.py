@@ -267,3 +267,26 @@ def test_a_remote_write_that_fails_or_is_cut_off_is_made_again(memory, monkeypat
     left += [1, 1, 1]
     with pytest.raises(UserError, match=r"cannot write to memory://bucket/run: "):
         folder.write("b", b"all of it")
+
+
+@pytest.mark.parametrize("trouble", ["fails", "cuts"])
+def test_a_remote_read_that_fails_or_is_cut_off_is_made_again(memory, monkeypatch, trouble):
+    monkeypatch.setattr(storage, "_PAUSES", (0.0, 0.0))
+    folder, get, left = Folder("memory://bucket/run"), memory.cat_file, [1, 1]
+    folder.write("a", b"all of it")
+
+    def unreliable(path, **options):
+        if left:
+            left.pop()
+            if trouble == "fails":
+                raise OSError(errno.EIO, "the network sneezed")
+            return get(path, **options)[:-3]
+        return get(path, **options)
+
+    monkeypatch.setattr(folder.fs, "cat_file", unreliable)
+    assert folder.read("a") == b"all of it"
+    left += [1, 1, 1]
+    with pytest.raises(OSError, match=r"sneezed|bytes arrived"):
+        folder.read("a")
+    with pytest.raises(FileNotFoundError):
+        Folder("memory://bucket/run").read("nothing")

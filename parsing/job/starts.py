@@ -59,10 +59,10 @@ class Starts:
             self._session["seconds_to_first_commit"] = seconds
 
     def note(self, pool: Pool) -> None:
-        """Notes the cost so far, and writes it every `NOTE_SECONDS`."""
-        if pool.ready and self._session["seconds_to_parsers"] is None:
-            self._session["seconds_to_parsers"] = self._since_began()
-        self._session["actor_hours"] = round(pool.actor_seconds() / 3600, 4)
+        """The cost so far; on disk now and then."""
+        self._count(pool)
+        if time.monotonic() - self._noted > NOTE_SECONDS:
+            self._write(finished=False)
 
     def stopped(self, pool: Pool) -> None:
         """The parsers are no longer needed: what they cost is kept, if the disk takes it."""
@@ -74,6 +74,11 @@ class Starts:
         """Notes that the run is finished."""
         self._session["ended"] = True
         self._write()
+
+    def _count(self, pool: Pool) -> None:
+        if pool.ready and self._session["seconds_to_parsers"] is None:
+            self._session["seconds_to_parsers"] = self._since_began()
+        self._session["actor_hours"] = round(pool.actor_seconds() / 3600, 4)
 
     def _write(self, **entries: Any) -> None:
         self._noted = time.monotonic()

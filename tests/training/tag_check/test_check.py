@@ -254,6 +254,7 @@ def test_two_ranks_measure_what_one_does(settings, tmp_path, root, free_port):
     done = subprocess.run(
         [*launcher, "training/check_tags.py", *flags, "--batch-size", "4"],
         cwd=root, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("tags stay (") == 1

@@ -29,11 +29,16 @@ PROTOCOL = "lying"
 
 
 class LyingFiles(LocalFileSystem):
-    """See the module. What it has done is counted in `met`."""
+    """See the module.
+
+    Attributes:
+        troubled: calls that raised, or wrote or read only half.
+    """
 
     protocol = PROTOCOL
     random = Random(int(os.environ.get("LYING_SEED", "0")))
     until = float(os.environ.get("LYING_UNTIL", "0"))
+    troubled = 0
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> str:
@@ -56,8 +61,10 @@ class LyingFiles(LocalFileSystem):
         if lot < 1:
             time.sleep(self.random.uniform(0, LONGEST))
         elif lot < 2:
+            type(self).troubled += 1
             raise OSError(errno.EIO, "the disk is in a bad mood")
         elif lot < 3:
+            type(self).troubled += 1
             return data[: len(data) // 2]
         return data
 

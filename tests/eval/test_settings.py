@@ -41,7 +41,7 @@ def test_show_names_what_is_missing(missing, tmp_path):
     (tmp_path / "cat.jpg").touch()
     values = {"runs": ("clip",), "image": str(tmp_path / "cat.jpg"), "texts": ("cat",)}
     ShowSettings(**values)
-    del values[missing]
+    values[missing] = type(values[missing])()
     with pytest.raises(UserError, match=rf"no {missing.removesuffix('s')} named \(--"):
         ShowSettings(**values)
 

@@ -50,7 +50,7 @@ def distill(settings: DistillSettings) -> str:
         UserError: as `read_examples`, `train`, `write_student` and `agreement`.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from parsing.distillation.examples import drawn, read_examples, recased
+    from parsing.distillation.examples import drawn, read_examples
     from parsing.llm.models import PROVENANCE, find_model
     from parsing.llm.parser import LLMConfig
 
@@ -67,7 +67,6 @@ def distill(settings: DistillSettings) -> str:
         from parsing.distillation.training import train
 
         examples = drawn(sources, settings.epochs, settings.seed)
-        examples = recased(examples, settings.recase, settings.seed)
         model = train(settings, base.folder(), base.revision, tokens, examples, digest)
         if int(os.environ.get("RANK", "0")):
             return ""

@@ -49,15 +49,6 @@ class DistillSettings:
     prompt: str = setting("student", "what the student is asked: see prompts/", metavar="NAME")
     full: bool = setting(False, "train all weights but the embeddings, not a LoRA adapter")
     rank: int = setting(24, "of the LoRA adapter, which sits on every linear layer", metavar="N")
-    dropout: float = setting(
-        0.0, "of the adapter's inputs; 0.05 suits a few thousand captions", metavar="X"
-    )
-    recase: float = setting(
-        0.0,
-        "share of the captions that are learned in lower, upper or title case, so that titles are "
-        "read as any other text",
-        metavar="X",
-    )
     epochs: float = setting(1.0, "passes over the weighted captions", metavar="N")
     batch: int = setting(16, "captions of an optimiser step, over all processes", metavar="N")
     lr: float = setting(1.5e-3, "highest learning rate; 4e-4 suits --full", metavar="X")
@@ -78,11 +69,6 @@ class DistillSettings:
         for name in ("epochs", "lr"):
             if not getattr(self, name) > 0:
                 raise UserError(f"--{name} must be above 0, not {getattr(self, name):g}")
-        for name in ("dropout", "recase"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(
-                    f"--{name} must be at least 0 and below 1, not {getattr(self, name):g}"
-                )
         if not 0 < self.held_out < 1:
             raise UserError(f"--held-out must lie between 0 and 1, not {self.held_out:g}")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 COMMANDS = {
@@ -29,6 +30,11 @@ COMMANDS = {
     "publish": ("workflows/publish.py", "tags and labels to a data set for the hub"),
 }
 PATH = "path"
+# Extras of pyproject.toml: the commands that need one, and modules by which it is known.
+EXTRAS = {
+    "train": (("train", "check-tags"), ("open_clip", "PIL", "scipy")),
+    "eval": (("segment", "refer", "show"), ("open_clip", "PIL", "pycocotools")),
+}
 
 
 def root() -> Path:
@@ -46,11 +52,24 @@ def usage() -> str:
     return "usage: tagalign COMMAND [flags], with --help for its flags\n\n" + "\n".join(lines)
 
 
+def missing(name: str) -> str | None:
+    """What a command lacks, in one sentence; None if it can start."""
+    for extra, (commands, modules) in EXTRAS.items():
+        lacking = [module for module in modules if find_spec(module) is None]
+        if name in commands and lacking:
+            return (
+                f"`tagalign {name}` needs packages that are not installed ({', '.join(lacking)}): "
+                f"run pip install '.[{extra}]' in a checkout"
+            )
+    return None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Becomes the process of a command's script, so that signals and workers are as in a checkout.
 
     Returns:
-        the exit code, where no script is started: 0, or 2 for an unknown command.
+        the exit code, where no script is started: 0, or 2 for an unknown command and for one whose
+        packages are not installed.
     """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help", "help"):
@@ -62,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         what = " ".join([name, *rest]) if name == PATH else name
         print(f"error: there is no command '{what}'\n\n{usage()}", file=sys.stderr)
+        return 2
+    if sentence := missing(name):
+        print(f"error: {sentence}", file=sys.stderr)
         return 2
     sys.stdout.flush()
     script = str(root() / COMMANDS[name][0])

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tagalign.cli import COMMANDS, main
+from tagalign import cli
+from tagalign.cli import COMMANDS, EXTRAS, main
 from tagalign.cli import root as cli_root
 from tests.labels.conftest import write_tags  # noqa: F401
 
@@ -35,6 +36,18 @@ def test_help_paths_and_unknown_commands(capsys):
     assert main(["sgement"]) == 2
     assert capsys.readouterr().err.startswith("error: there is no command 'sgement'")
     assert main(["path", "nowhere"]) == 2
+
+
+def test_a_command_whose_packages_are_not_installed_says_which_extra_has_them(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == "PIL" else object())
+    for extra, (commands, _) in EXTRAS.items():
+        for name in commands:
+            assert name in COMMANDS
+            assert main([name, "--help"]) == 2
+            said = capsys.readouterr().err
+            assert said.startswith(f"error: `tagalign {name}` needs packages")
+            assert f"(PIL): run pip install '.[{extra}]'" in said
+    assert cli.missing("parse") is None
 
 
 @pytest.fixture(scope="module")

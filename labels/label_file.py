@@ -260,8 +260,22 @@ def read_check(path: str | Path) -> dict[str, Any] | None:
     footer, _, _ = read_footer(path)
     if SCORES.name not in footer.schema.to_arrow_schema().names:
         return None
+    return _json(footer, CHECK_KEY, path) or {}
+
+
+def read_made_from(path: str | Path) -> list[dict[str, Any]]:
+    """Fingerprints of the runs or imports whose tags a label file holds; [] where it does not say.
+
+    Raises:
+        UserError: as `read_footer`, or damaged metadata.
+    """
+    footer, _, _ = read_footer(path)
+    return _json(footer, TAGS_KEY, path) or []
+
+
+def _json(footer: pq.FileMetaData, key: bytes, path: str | Path) -> Any:
     try:
-        return json.loads(footer.metadata.get(CHECK_KEY, b"{}"))
+        return json.loads((footer.metadata or {}).get(key, b"null"))
     except ValueError as error:
         raise UserError(f"the metadata of {path} is damaged: {error}") from error
 

@@ -127,7 +127,7 @@ def write_labels(path: Path, captions: dict[str, str], kinds: int = 2) -> Path:
         }
         for key in captions
     ]
-    with LabelWriter(path, vocabulary) as writer:
+    with LabelWriter(path, vocabulary, made_from=[{"parser": "hand"}]) as writer:
         writer.write(pa.Table.from_pylist(rows, schema=LABELS))
     return path
 

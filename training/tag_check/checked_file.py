@@ -15,7 +15,7 @@ from numpy.lib.format import open_memmap
 
 from common.errors import UserError, reason
 from common.storage import Folder
-from labels.label_file import SCORED_LABELS, LabelWriter, vocabulary_path
+from labels.label_file import SCORED_LABELS, LabelWriter, read_made_from, vocabulary_path
 from labels.reader import Labels
 from labels.vocabulary import Vocabulary, vocabulary_text
 from training.tag_check.decision import Histograms, Mixture, fit
@@ -177,7 +177,7 @@ def write_checked(
     beside = vocabulary_path(out)
     folder = Folder(Path(out).parent)
     folder.make()
-    with LabelWriter(out, vocabulary, about) as writer:
+    with LabelWriter(out, vocabulary, about, read_made_from(labels.path)) as writer:
         at = 0
         for table in _tables(labels):
             writer.write(_checked_table(labels, scores, threshold, new_id, at, table))

@@ -16,7 +16,7 @@ import pytest
 
 from common.errors import UserError
 from common.storage import Folder
-from labels.label_file import read_check
+from labels.label_file import read_check, read_made_from
 from labels.reader import Labels
 from training import check_tags as command
 from training.tag_check import check, decision, texts
@@ -81,6 +81,7 @@ def test_a_label_file_of_the_same_form_comes_out_with_scores(settings, world):
     ]
     assert counts == sorted(counts)
     assert read_check(settings().out)["labels"] == str(world.labels)
+    assert read_made_from(settings().out) == read_made_from(world.labels) == [{"parser": "hand"}]
 
 
 def test_keep_all_drops_nothing_and_leaves_the_vocabulary(settings, world):

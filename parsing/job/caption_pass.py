@@ -21,6 +21,7 @@ class CaptionPass:
 
     Attributes:
         images: rows of the input so far.
+        anew: whether this pass writes shards; False where an earlier one has written them all.
         counts: what the pass saw, once it has ended.
     """
 
@@ -38,7 +39,7 @@ class CaptionPass:
         self._announced = 0
         self._error: BaseException | None = None
         self._stop = threading.Event()
-        self.images, self.counts = 0, None
+        self.images, self.counts, self.anew = 0, None, False
         # A source that no longer answers must not keep a run from ending.
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -79,7 +80,7 @@ class CaptionPass:
                 *self._arguments,
                 watch=self._watch,
                 tell=self._tell,
-                wrote=self._announce,
+                wrote=self._wrote,
                 keep=self._keep,
             )
             for shard in range(self._announced, counts.shards):  # of an earlier pass
@@ -94,6 +95,10 @@ class CaptionPass:
         self.images = images
         if self._stop.is_set():
             raise _Stopped
+
+    def _wrote(self, shard: int) -> None:
+        self.anew = True
+        self._announce(shard)
 
     def _announce(self, shard: int) -> None:
         self._announced = shard + 1

@@ -171,7 +171,7 @@ class ShardRun:
                 yield Piece(shard, table)
                 continue
             failures = self._failures(self._committed[shard])
-            if captions.counts is None or failures:
+            if captions.anew or failures:
                 table = read_shard(folder, shard)
                 self._check_same(shard, table)
             if self._settings.retry_failed and failures:

@@ -34,8 +34,8 @@ def test_the_whole_road_over_two_thousand_captions(tmp_path, capsys):
         "open and check the labels",
     ]
     run = stages["parsing/run.py"]
-    # Four shards: tags, stats and captions of each; one index; two markers and the lock.
-    assert run["files"] == 4 * 3 + 1 + 3
+    # Four shards: tags, stats and captions of each; one index; two markers, the metrics and the lock.
+    assert run["files"] == 4 * 3 + 1 + 4
     assert run["tree_gb"] > run["driver_gb"] > 0.05
     assert all(one["seconds"] > 0 and one["gb"] > 0 for one in stages.values())
     assert run["cpu_seconds"] > stages["write the captions"]["cpu_seconds"] > 0

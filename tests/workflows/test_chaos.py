@@ -68,11 +68,12 @@ def test_the_table_has_a_row_for_each_fault_and_one_for_all():
 
 
 def test_the_longest_silence_of_a_command_is_heard():
-    script = "import time; print(1, flush=True); time.sleep(1); print(2, flush=True)"
+    script = "import time; print(1, flush=True); time.sleep(1.2); print(2, flush=True)"
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         listener = Listener(process.stdout)
-    assert listener.finish() >= 1
+        process.wait()  # leaving the block closes the pipe
+        assert listener.finish() >= 1
     assert listener.lines == ["1", "2"]
 
 

@@ -120,8 +120,9 @@ class Client:
 
     async def _ask(self, body: dict[str, Any], count: int) -> list[Completion]:
         """The answers to one request with `count` prompts; all have an error where it fails."""
-        began = time.monotonic()
-        for failures in range(1, 1 << 30):
+        began, failures = time.monotonic(), 0
+        while True:
+            round_began = time.monotonic()
             try:
                 data = await self._client.post(
                     self._path, body={"model": self._server.model, **body}, cast_to=object
@@ -139,8 +140,9 @@ class Client:
             ) as error:
                 # A limit on the rate says nothing about the caption, however often it is met.
                 limited = isinstance(error, openai.RateLimitError)
-                others = self._answered > began
-                if others and not limited and failures >= ROUNDS:
+                # Nor does a round in which nobody was answered.
+                failures += self._answered > round_began and not limited
+                if failures >= ROUNDS:
                     return _failed(f"the endpoint {_said(error)}, {failures * TRIES} times", count)
                 silent = time.monotonic() - max(self._answered, began)
                 if silent > self._server.patience:
@@ -156,7 +158,6 @@ class Client:
                 return self._noted(_failed(f"the endpoint's answer is not JSON: {error}", count))
             else:
                 return self._noted(completions_of(data, count))
-        raise AssertionError
 
     def _noted(self, found: list[Completion]) -> list[Completion]:
         """Raises `UserError` where the server answers, but has sent no text for too long."""

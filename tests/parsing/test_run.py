@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from parsing.tags import EMPTY, FAILED, OK, TAGS, TOO_LONG
+from workflows.local_cluster import free_ports, listens
 
 cluster = pytest.mark.cluster
 engine = pytest.mark.engine
@@ -364,21 +365,6 @@ def named(parent: int, name: str) -> list[psutil.Process]:
         except psutil.NoSuchProcess:
             continue
     return found
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def short_folder(folder: Path) -> str:

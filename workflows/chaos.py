@@ -2,6 +2,7 @@
 
     python workflows/chaos.py                            # 100 runs
     python workflows/chaos.py --runs 10 --seed 3 --captions 200
+    python workflows/chaos.py --results chaos.jsonl      # goes on where it was stopped
 
 A run is the command `parsing/run.py`, with parsers that need no model. Most runs use one Ray cluster
 of a head and two nodes on this machine, started and stopped here; some start a Ray of their own. One
@@ -18,10 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 if __name__ == "__main__":
     # The repository, not this folder: a module here is called like a package there.
@@ -34,7 +36,7 @@ import pyarrow.parquet as pq
 from common.errors import UserError
 from common.flags import setting
 from workflows.chaos_faults import FAULTS, POISON, Fault, Scene, environment_of
-from workflows.chaos_report import Outcome, compare, report
+from workflows.chaos_report import Outcome, Results, compare, report
 from workflows.command import at_least, run_command
 from workflows.listening import Listener
 from workflows.local_cluster import (
@@ -68,6 +70,11 @@ class Settings:
     hold: float = setting(20.0, "seconds after which a stop or a full disk passes", metavar="S")
     patience: float = setting(400.0, "seconds that one start of a run may take", metavar="S")
     only: str | None = setting(None, "faults whose names hold this", metavar="WORD")
+    results: str | None = setting(
+        None,
+        "keep what came of each run here, and leave out the runs that are here",
+        metavar="FILE",
+    )
 
     def __post_init__(self) -> None:
         at_least(self, runs=1, captions=20, shard_size=1)
@@ -76,6 +83,14 @@ class Settings:
 
     def faults(self) -> list[Fault]:
         return [fault for fault in FAULTS if (self.only or "") in fault.name]
+
+    @property
+    def shards(self) -> int:
+        return -(-self.captions // self.shard_size)
+
+    def of_a_run(self) -> dict[str, Any]:
+        """What decides how a run of a given number goes."""
+        return {k: v for k, v in asdict(self).items() if k not in ("runs", "results")}
 
 
 class Campaign:
@@ -90,29 +105,29 @@ class Campaign:
         self._captions.write_text("\n".join(lines) + "\n")
         self._expected: dict[str, pa.Table] = {}
 
-    def run(self) -> Iterator[Outcome]:
-        """Every kind of fault as often as any other, in an order drawn by lot."""
+    def run(self, done: Container[int] = ()) -> Iterator[Outcome]:
+        """Every kind of fault as often as any other, in an order drawn by lot; without what is done."""
         order: list[Fault] = []
         random = Random(self._settings.seed)
         while len(order) < self._settings.runs:
             order += random.sample(self._settings.faults(), len(self._settings.faults()))
         for number, fault in enumerate(order[: self._settings.runs]):
-            yield self._one(number, fault, Random(f"{self._settings.seed} {number}"))
+            if number not in done:
+                yield self._one(number, fault, Random(f"{self._settings.seed} {number}"))
 
     def _one(self, number: int, fault: Fault, random: Random) -> Outcome:
-        outcome = Outcome(fault.name)
+        outcome = Outcome(fault.name, number, lasting=fault.strike is None)
         kind = "endpoint" if fault.weather else "fake"
         if kind not in self._expected:
             self._expected[kind] = self._undisturbed(kind)
         mark = f"{os.getpid()}-{number}"
         output = self._disk / f"run-{number}"
-        times = random.randint(1, 2) if fault.strike.__name__ != "_by_itself" else 1
+        times = 0 if fault.strike is None else random.randint(1, 2)
         began = time.monotonic()
         with self._server(fault.weather, number) as flags:
             for _ in range(MOST_STARTS):
                 outcome.starts += 1
-                strikes = outcome.times < times
-                code = self._start(fault, strikes, outcome, random, mark, output, flags)
+                code = self._start(fault, times, outcome, random, mark, output, flags)
                 if code == 0:
                     break
         outcome.seconds = time.monotonic() - began
@@ -127,14 +142,18 @@ class Campaign:
     def _start(
         self,
         fault: Fault,
-        strikes: bool,
+        times: int,
         outcome: Outcome,
         random: Random,
         mark: str,
         output: Path,
         flags: Sequence[str],
     ) -> int:
-        """One start of the command; its exit code, or -1 where it did not end in time."""
+        """One start of the command, struck until it has been `times` times in all starts together.
+
+        Returns:
+            its exit code, or -1 where it did not end in time.
+        """
         hold = self._settings.hold
         url = f"lying://{output}" if fault.lying else str(output)
         told = [each.format(half_hold=hold / 120) for each in fault.flags]
@@ -151,12 +170,14 @@ class Campaign:
         )
         listener = Listener(driver.stdout)
         end = time.monotonic() + self._settings.patience
-        if strikes:
-            self._wait_for_moment(driver, random, output)
-            if driver.poll() is None:
-                cluster = None if fault.own_ray else self._cluster
-                scene = Scene(driver, cluster, self._disk, output, random, hold)
-                outcome.times += fault.strike(scene)
+        cluster = None if fault.own_ray else self._cluster
+        scene = Scene(driver, cluster, self._disk, output, random, hold)
+        while outcome.times < times:
+            self._wait_for_moment(driver, random, output, again=bool(outcome.moments))
+            moment = _committed(output) / self._settings.shards
+            if driver.poll() is not None or not fault.strike(scene):
+                break
+            outcome.moments.append(round(moment, 3))
         try:
             code = driver.wait(timeout=max(1.0, end - time.monotonic()))
         except psutil.TimeoutExpired:
@@ -166,14 +187,20 @@ class Campaign:
         outcome.said += listener.lines
         return code
 
-    def _wait_for_moment(self, driver: psutil.Popen, random: Random, output: Path) -> None:
-        """Some are struck while they start, the others after a number of commits drawn by lot."""
-        shards = -(-self._settings.captions // self._settings.shard_size)
-        wanted = random.randrange(-shards // 4, shards - 1)
+    def _wait_for_moment(
+        self, driver: psutil.Popen, random: Random, output: Path, again: bool
+    ) -> None:
+        """A fifth is struck while the run starts, the others after a number of commits drawn by lot.
+
+        Args:
+            again: a second strike of the same run comes after more commits, where some are left.
+        """
+        shards, committed = self._settings.shards, _committed(output)
+        wanted = random.randrange(min(committed, shards - 2) if again else -shards // 4, shards - 1)
         if wanted < 0:
             time.sleep(random.uniform(0, 8))
             return
-        while driver.poll() is None and len(list(output.glob("part-*.json"))) < wanted:
+        while driver.poll() is None and _committed(output) < wanted:
             time.sleep(0.05)
 
     def _command(self, own_ray: bool, output: str, lying: bool) -> list[str]:
@@ -235,6 +262,10 @@ def _endpoint(weather: dict[str, float], seed: int):
     return serving()
 
 
+def _committed(output: Path) -> int:
+    return len(list(output.glob("part-*.json")))
+
+
 def _rows(output: Path) -> pa.Table | None:
     parts = sorted(output.glob("part-*.parquet"))
     return pa.concat_tables([pq.read_table(part) for part in parts]) if parts else None
@@ -244,9 +275,9 @@ def work(settings: Settings) -> str:
     """Runs the campaign; returns its table.
 
     Raises:
-        UserError: this machine lets nobody mount a file system.
+        UserError: this machine lets nobody mount a file system, or --results is of another campaign.
     """
-    outcomes: list[Outcome] = []
+    results = Results(settings.results, settings.of_a_run())
     with tempfile.TemporaryDirectory(prefix="chaos-", dir="/tmp") as folder:
         disk = Path(folder) / "disk"
         disk.mkdir()
@@ -257,14 +288,15 @@ def work(settings: Settings) -> str:
             with local_cluster() as cluster:
                 for _ in range(2):
                     cluster.add()
-                for outcome in Campaign(settings, cluster, Path(folder), disk).run():
-                    outcomes.append(outcome)
-                    print(outcome.line(len(outcomes)), file=sys.stderr, flush=True)
+                campaign = Campaign(settings, cluster, Path(folder), disk)
+                for outcome in campaign.run(results.outcomes.keys()):
+                    results.add(outcome)
+                    print(outcome.line(), file=sys.stderr, flush=True)
         except KeyboardInterrupt:
             print("stopped; the table is of the runs so far", file=sys.stderr)
         finally:
             subprocess.run(["umount", "-l", str(disk)], check=False)
-    return report(outcomes)
+    return report([*results.outcomes.values()])
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ class Fault:
 
     Attributes:
         strike: makes it happen, waits where it passes by itself, and undoes it; False where there
-            was nothing to strike.
+            was nothing to strike. None where the fault lasts.
         flags: of the run's command while the fault lasts; a word in braces is filled in.
         own_ray: whether the driver starts a Ray of its own, which must end with it.
         lying: whether the output lies on a file system that lies.
@@ -83,7 +83,7 @@ class Fault:
     """
 
     name: str
-    strike: Callable[[Scene], bool]
+    strike: Callable[[Scene], bool] | None
     flags: tuple[str, ...] = ()
     own_ray: bool = False
     lying: bool = False
@@ -143,8 +143,10 @@ def _fill_disk(scene: Scene) -> bool:
 def _make_read_only(scene: Scene) -> bool:
     """Over the output folder, because a mount with a file open for writing can't be made read-only."""
     output = str(scene.output)
-    if not scene.output.is_dir():
-        return False
+    while not scene.output.is_dir():
+        if scene.driver.poll() is not None:
+            return False
+        time.sleep(0.1)
     subprocess.run(["mount", "--bind", output, output], check=True)
     try:
         for _ in range(100):  # until the driver happens to have no file open for writing there
@@ -170,10 +172,6 @@ def _node_joins(scene: Scene) -> bool:
     return True
 
 
-def _by_itself(scene: Scene) -> bool:
-    return True
-
-
 FAULTS = (
     Fault("SIGKILL of the driver", _kill_driver),
     Fault("SIGKILL of the driver with a Ray of its own", _kill_driver, own_ray=True),
@@ -183,13 +181,13 @@ FAULTS = (
     Fault("SIGKILL of the GCS", _kill_gcs),
     Fault("disk full", _fill_disk),
     Fault("output folder read-only", _make_read_only),
-    Fault("file system that delays, fails and cuts", _by_itself, lying=True),
+    Fault("file system that delays, fails and cuts", None, lying=True),
     Fault("node that leaves", _node_leaves),
     Fault("node that joins", _node_joins),
-    Fault("caption that kills its parser", _by_itself, flags=("--fake-poison", POISON)),
+    Fault("caption that kills its parser", None, flags=("--fake-poison", POISON)),
     Fault(
         "endpoint: 429, 500, half an answer, nothing",
-        _by_itself,
+        None,
         weather={"limit": 0.1, "crash": 0.1, "half": 0.1, "cut": 0.1, "hang": 0.01},
     ),
 )

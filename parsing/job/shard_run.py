@@ -147,6 +147,7 @@ class ShardRun:
 
     def _note_pass(self, counts: Counts, pool: Pool) -> None:
         """The input has been read: what is left is known."""
+        self._starts.input_read()
         self._folder.update_manifest(shards=counts.shards, images=counts.images)
         self._progress.expect(counts.captions)
         self._metrics.expect(counts.captions)

@@ -38,6 +38,7 @@ class Starts:
             "began": self._began,
             "seconds": 0.0,
             "seconds_to_parsers": None,
+            "seconds_to_input_read": None,
             "seconds_to_first_commit": None,
             "seconds_to_last_commit": None,
             "commits": 0,
@@ -57,6 +58,10 @@ class Starts:
         self._session["seconds_to_last_commit"] = seconds
         if self._session["seconds_to_first_commit"] is None:
             self._session["seconds_to_first_commit"] = seconds
+
+    def input_read(self) -> None:
+        """Notes that the pass over the input ended now."""
+        self._session["seconds_to_input_read"] = self._since_began()
 
     def note(self, pool: Pool) -> None:
         """The cost so far; on disk now and then."""

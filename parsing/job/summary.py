@@ -44,6 +44,11 @@ def summarise(folder: RunFolder) -> str:
         f"this part took {duration(session['seconds'])}, parsers were held for "
         f"{session['actor_hours']:.2f} h in all",
     ]
+    first, read = (session.get(f"seconds_to_{what}") for what in ("first_commit", "input_read"))
+    if first is not None and read is not None:
+        lines.append(
+            f"the first shard was there after {duration(first)}, the input was read after {duration(read)}"
+        )
     if counts["output_tokens"]:
         per_caption = counts["output_tokens"] / counts["rows"]
         lines.insert(2, f"{counts['output_tokens']:,} tokens out, {per_caption:.1f} a caption")

@@ -17,7 +17,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -119,7 +119,17 @@ def _stages(settings: Settings) -> Iterator[Stage]:
         (label[0], label, settings.labels.with_suffix("")),
         ("open and check the labels", [this, "--check", count, labels], settings.labels),
     ):
-        yield watch(name, [sys.executable, *arguments], leaves, ROOT)
+        stage = watch(name, [sys.executable, *arguments], leaves, ROOT)
+        yield replace(stage, said=_moments(settings.tags)) if name == parse[0] else stage
+
+
+def _moments(tags: Path) -> str:
+    """When the first shard of a run was committed, and when its input had been read."""
+    start = Folder(tags).read_json("manifest.json")["sessions"][-1]
+    return (
+        f"first shard committed after {start['seconds_to_first_commit']:,.1f} s, captions read after "
+        f"{start['seconds_to_input_read']:,.1f} s, last shard after {start['seconds_to_last_commit']:,.1f} s"
+    )
 
 
 def check_labels(captions: int, path: Path) -> str:
@@ -153,14 +163,20 @@ def check_labels(captions: int, path: Path) -> str:
 
 def table(stages: Sequence[Stage]) -> str:
     """Markdown."""
-    lines = ["| stage | seconds | CPU s | driver, GB | all processes, GB | files | on disk, GB |"]
-    lines.append("|---|--:|--:|--:|--:|--:|--:|")
-    for one in stages:
-        lines.append(
-            f"| {one.name} | {one.seconds:,.1f} | {one.cpu_seconds:,.1f} | {one.driver_gb:.2f} | {one.tree_gb:.2f} | "
-            f"{one.files:,} | {one.gb:.3f} |"
-        )
-    return "\n".join(lines)
+    lines = [
+        "| stage | seconds | CPU s | driver, GB | of it its own, GB | all processes, GB | files "
+        "| on disk, GB |"
+    ]
+    lines.append("|---|" + "--:|" * 7)
+    return "\n".join([*lines, *map(row, stages)])
+
+
+def row(one: Stage) -> str:
+    """Of `table`; printed as soon as its stage has ended, since all take hours on a busy machine."""
+    return (
+        f"| {one.name} | {one.seconds:,.1f} | {one.cpu_seconds:,.1f} | {one.driver_gb:.2f} | "
+        f"{one.driver_own_gb:.2f} | {one.tree_gb:.2f} | {one.files:,} | {one.gb:.3f} |"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -178,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(settings: Settings) -> str:
     def told(stage: Stage) -> None:
-        print(f"{stage.name}: {stage.seconds:,.1f} s", file=sys.stderr, flush=True)
+        print(row(stage), file=sys.stderr, flush=True)
 
     stages = dry_run(settings, told)
     date, cores = time.strftime("%Y-%m-%d"), os.cpu_count()
@@ -188,7 +204,8 @@ def _report(settings: Settings) -> str:
         target = Path(settings.json)
         Folder(target.parent).write_json(target.name, about)
     title = f"{settings.captions:,} captions, {cores} cores, {date}"
-    return f"{title}\n\n{table(stages)}\n\n{stages[-1].said.strip()}"
+    said = [stages[1].said, stages[-1].said.strip()]
+    return "\n\n".join([title, table(stages), *said])
 
 
 if __name__ == "__main__":

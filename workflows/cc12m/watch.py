@@ -26,6 +26,8 @@ class Stage:
         cpu_seconds: of processors, all processes together. Exact for a command that waits for its
             children; other processes count as far as they were seen.
         driver_gb: peak of the command's own process, GB of resident memory.
+        driver_own_gb: peak of that part of it that no other process shares: without Ray's object
+            store, which every process of a node has mapped.
         tree_gb: peak of it and all its descendants together, GB; a page that several of them
             share counts once (the sum of their proportional set sizes).
         files, gb: how many files it left and their size.
@@ -36,6 +38,7 @@ class Stage:
     seconds: float
     cpu_seconds: float
     driver_gb: float
+    driver_own_gb: float
     tree_gb: float
     files: int
     gb: float
@@ -80,7 +83,15 @@ def watch(name: str, command: Sequence[str], leaves: Path, cwd: Path) -> Stage:
     files, size = left(leaves)
     cpu = max(_waited_for() - before, sum(family.cpu.values()))
     return Stage(
-        name, seconds, cpu, family.driver / 1e9, family.tree / 1e9, files, size / 1e9, said
+        name=name,
+        seconds=seconds,
+        cpu_seconds=cpu,
+        driver_gb=family.driver / 1e9,
+        driver_own_gb=family.own / 1e9,
+        tree_gb=family.tree / 1e9,
+        files=files,
+        gb=size / 1e9,
+        said=said,
     )
 
 
@@ -101,12 +112,13 @@ class _Family:
     """A process and its descendants.
 
     Attributes:
-        driver, tree: most bytes seen of the process itself, and of all together.
+        driver, own, tree: most bytes seen of the process itself, of what it shares with none, and of
+            all together.
         cpu: seconds of processors of each process by its id and start.
     """
 
     def __init__(self) -> None:
-        self.driver = self.tree = 0
+        self.driver = self.own = self.tree = 0
         self.cpu: dict[tuple[int, float], float] = {}
 
     def look(self, pid: int) -> None:
@@ -121,7 +133,9 @@ class _Family:
             try:
                 times = each.cpu_times()
                 self.cpu[each.pid, each.create_time()] = times.user + times.system
-                total += each.memory_full_info().pss
+                memory = each.memory_full_info()
+                total += memory.pss
+                self.own = max(self.own, memory.uss if each == parent else 0)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
         self.tree = max(self.tree, total)

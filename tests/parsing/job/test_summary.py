@@ -40,7 +40,12 @@ def run(tmp_path) -> RunFolder:
             },
             sessions=[
                 {"seconds": 3.0, "actor_hours": 9.0},
-                {"seconds": 7_300, "actor_hours": 4.06},
+                {
+                    "seconds": 7_300,
+                    "actor_hours": 4.06,
+                    "seconds_to_first_commit": 33.4,
+                    "seconds_to_input_read": 611.0,
+                },
             ],
         )
     return run
@@ -63,6 +68,7 @@ def test_the_summary_says_what_came_out_what_it_cost_and_where_it_is(run):
         "6 objects, 5 attributes",
         "45 tokens out, 9.0 a caption",
         "this part took 2 h 01 min, parsers were held for 4.06 h in all",
+        "the first shard was there after 33 s, the input was read after 10 min",
         "most frequent objects: dog 3, cat 2, sofa 1",
         "most frequent attributes: black 2, soft 1, white 1",
         f"tags: {run.url}/part-*.parquet",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -66,8 +67,8 @@ class Settings:
     seed: int = setting(0, "of the faults, their order and their moments", metavar="N")
     captions: int = setting(400, "of each run", metavar="N")
     shard_size: int = setting(10, "captions of a shard", metavar="N")
-    seconds: float = setting(0.02, "of the fake for a caption", metavar="S")
-    hold: float = setting(20.0, "seconds after which a stop or a full disk passes", metavar="S")
+    seconds: float = setting(0.05, "of the fake for a caption", metavar="S")
+    hold: float = setting(15.0, "seconds after which a stop or a full disk passes", metavar="S")
     patience: float = setting(400.0, "seconds that one start of a run may take", metavar="S")
     only: str | None = setting(None, "faults whose names hold this", metavar="WORD")
     results: str | None = setting(
@@ -185,6 +186,7 @@ class Campaign:
             code = -1
         outcome.silence = max(outcome.silence, listener.finish())
         outcome.said += listener.lines
+        outcome.ends.append(f"{code}: {''.join(listener.lines[-1:])}")
         return code
 
     def _wait_for_moment(
@@ -300,4 +302,5 @@ def work(settings: Settings) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # nodes and mounts must go with it
     sys.exit(run_command(__doc__, Settings, work))

@@ -27,6 +27,7 @@ class Outcome:
         lost, doubled, other: rows that are missing, too many, or not as in the undisturbed run.
         silence: the longest time between two lines, seconds.
         orphans: processes that were left.
+        ends: exit code and last line of each start.
         said: all lines of all starts.
     """
 
@@ -42,6 +43,7 @@ class Outcome:
     silence: float = 0.0
     orphans: int = 0
     seconds: float = 0.0
+    ends: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
     @property

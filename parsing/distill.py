@@ -2,6 +2,7 @@
 
     python parsing/distill.py --teacher data/tags-33b --base smollm2 --output data/student
     python parsing/distill.py --gold web.jsonl:4 --gold factual.csv --output data/student
+    python parsing/distill.py --gold web.jsonl:2 --gold factual.csv:0.2 --members 4 --output data/student
     torchrun --nproc-per-node 8 parsing/distill.py --teacher data/tags-33b --output data/student
 
 Ends with a table: how far the base model and the student agree with the teacher and with gold on
@@ -50,7 +51,7 @@ def distill(settings: DistillSettings) -> str:
         UserError: as `read_examples`, `train`, `write_student` and `agreement`.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from parsing.distillation.examples import drawn, read_examples
+    from parsing.distillation.examples import digests, read_examples
     from parsing.llm.models import PROVENANCE, find_model
     from parsing.llm.parser import LLMConfig
 
@@ -61,13 +62,12 @@ def distill(settings: DistillSettings) -> str:
     if tokens.tokenizer.eos_token_id is None:
         raise UserError(f"the tokenizer of {settings.base} has no token that ends a text")
     sources = read_examples(settings, tokens.prompt.form)
-    digest = settings.digest({source.name: source.digest for source in sources})
+    digest = settings.digest(digests(sources))
     if not settings.folder.exists():
+        from parsing.distillation.members import train_members
         from parsing.distillation.student_folder import write_student
-        from parsing.distillation.training import train
 
-        examples = drawn(sources, settings.epochs, settings.seed)
-        model = train(settings, base.folder(), base.revision, tokens, examples, digest)
+        model = train_members(settings, base.folder(), base.revision, tokens, sources)
         if int(os.environ.get("RANK", "0")):
             return ""
         write_student(settings, base, tokens, model, sources, digest)

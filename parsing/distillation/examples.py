@@ -86,6 +86,11 @@ def drawn(sources: Sequence[Examples], epochs: float, seed: int) -> list[Example
     return found
 
 
+def digests(sources: Sequence[Examples]) -> dict[str, str]:
+    """Source -> hash of what was read from it."""
+    return {source.name: source.digest for source in sources}
+
+
 def _same_word() -> Callable[[str], str]:
     """The form in which a word of a tag and a word of a caption are compared."""
     form = Comparer().form

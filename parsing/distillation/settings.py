@@ -49,7 +49,10 @@ class DistillSettings:
     prompt: str = setting("student", "what the student is asked: see prompts/", metavar="NAME")
     full: bool = setting(False, "train all weights but the embeddings, not a LoRA adapter")
     rank: int = setting(24, "of the LoRA adapter, which sits on every linear layer", metavar="N")
-    epochs: float = setting(1.0, "passes over the weighted captions", metavar="N")
+    members: int = setting(
+        1, "models trained one after another, whose mean is the student", metavar="N"
+    )
+    epochs: float = setting(1.0, "passes over the weighted captions of each member", metavar="N")
     batch: int = setting(16, "captions of an optimiser step, over all processes", metavar="N")
     lr: float = setting(1.5e-3, "highest learning rate; 4e-4 suits --full", metavar="X")
     max_tokens: int = setting(256, "longer captions with their answers are left out", metavar="N")
@@ -61,11 +64,10 @@ class DistillSettings:
     def __post_init__(self) -> None:
         if not self.teacher and not self.gold:
             raise UserError("nothing to learn from: give --teacher DIR or --gold FILE")
-        for name, least in (("rank", 1), ("batch", 1), ("save_steps", 1), ("max_held_out", 1)):
-            if getattr(self, name) < least:
-                raise UserError(
-                    f"--{name.replace('_', '-')} must be at least {least}, not {getattr(self, name)}"
-                )
+        for name in ("rank", "members", "batch", "save_steps", "max_held_out"):
+            if getattr(self, name) < 1:
+                flag = f"--{name.replace('_', '-')}"
+                raise UserError(f"{flag} must be at least 1, not {getattr(self, name)}")
         for name in ("epochs", "lr"):
             if not getattr(self, name) > 0:
                 raise UserError(f"--{name} must be above 0, not {getattr(self, name):g}")

@@ -70,8 +70,8 @@ def train(
     rows = [row for each in examples if (row := encode(each, tokens, settings.max_tokens))]
     if not rows:
         raise UserError(f"every caption has more than --max-tokens {settings.max_tokens} tokens")
-    checkpoint = _prepare(settings.training_folder, digest)
-    model = _model(settings, base, revision)
+    checkpoint = prepare(settings.training_folder, digest)
+    model = load_model(settings, base, revision)
     trainer = AnswerTrainer(
         model=model,
         args=_arguments(settings),
@@ -183,9 +183,14 @@ class _Report(TrainerCallback):
         )
 
 
-def _model(
+def load_model(
     settings: DistillSettings, base: str, revision: str | None
 ) -> PeftModel | PreTrainedModel:
+    """The base model as training begins: with an adapter that adds nothing yet, or alone.
+
+    Raises:
+        UserError: the base model can't be loaded.
+    """
     dtype = torch.float32 if settings.full or not has_bfloat16() else torch.bfloat16
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -245,7 +250,7 @@ def _arguments(settings: DistillSettings) -> TrainingArguments:
     )
 
 
-def _prepare(folder: Path, digest: str) -> str | None:
+def prepare(folder: Path, digest: str) -> str | None:
     """Makes the folder of checkpoints; returns the last complete one.
 
     Raises:

@@ -1,0 +1,137 @@
+"""A student as the mean of several trainings: a "model soup" (Wortsman et al., 2022, arXiv 2203.05482).
+
+Every member starts from the same weights and learns its own draw of the captions in its own order.
+What all of them learned stays, what one of them learned by heart fades. The mean costs no more to
+run than one member.
+
+M members, R rank of an adapter, I inputs and O outputs of a layer.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers import PreTrainedModel
+
+from parsing.distillation.examples import Examples, digests, drawn
+from parsing.distillation.settings import DistillSettings
+from parsing.distillation.training import disk_errors, load_model, prepare, train
+from parsing.llm.prompt import PromptTokens
+
+_A, _B = ".lora_A.weight", ".lora_B.weight"
+
+
+def train_members(
+    settings: DistillSettings,
+    base: str,
+    revision: str | None,
+    tokens: PromptTokens,
+    sources: Sequence[Examples],
+) -> PeftModel | PreTrainedModel:
+    """Trains `settings.members` models one after another; what is finished is not trained again.
+
+    A member does not depend on how many there are: a training can be given more of them.
+
+    Args:
+        base, revision, tokens: as `train` takes them.
+        sources: every member draws its examples from them.
+
+    Returns:
+        the model with the mean of the members' weights.
+
+    Raises:
+        UserError: as `train`.
+    """
+    digest = replace(settings, members=1).digest(digests(sources))
+    if settings.members == 1:
+        examples = drawn(sources, settings.epochs, settings.seed)
+        return train(settings, base, revision, tokens, examples, digest)
+    prepare(settings.training_folder, digest)
+    learned = []
+    for number in range(settings.members):
+        folder = settings.training_folder / f"member-{number}"
+        finished = folder.with_suffix(".safetensors")
+        if not finished.exists():
+            print(f"member {number + 1} of {settings.members}", file=sys.stderr)
+            seed = settings.seed + number
+            examples = drawn(sources, settings.epochs, seed)
+            random.Random(seed).shuffle(examples)
+            member = replace(settings, output=str(folder))
+            model = train(member, base, revision, tokens, examples, digest)
+            learned.append(_learned(model))
+            if os.environ.get("RANK", "0") == "0":
+                with disk_errors(settings.training_folder):
+                    save_file(learned[-1], folder.with_suffix(".tmp"))
+                    folder.with_suffix(".tmp").rename(finished)
+                    shutil.rmtree(member.training_folder)
+        else:
+            learned.append(load_file(finished))
+    model = load_model(settings, base, revision)
+    if isinstance(model, PeftModel):
+        set_peft_model_state_dict(model, mean_adapter(learned))
+    else:
+        model.load_state_dict(mean_weights(learned), strict=False)
+    return model
+
+
+def _learned(model: PeftModel | PreTrainedModel) -> dict[str, Tensor]:
+    """Copies of the weights that were trained."""
+    if isinstance(model, PeftModel):
+        found = get_peft_model_state_dict(model)
+    else:
+        found = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    return {name: each.detach().cpu().clone() for name, each in found.items()}
+
+
+def mean_weights(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of every weight."""
+    return {
+        name: torch.stack([each[name].float() for each in members]).mean(0) for name in members[0]
+    }
+
+
+def mean_adapter(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The adapter of the members' rank that is nearest to the mean of their products.
+
+    An adapter adds B A to a layer, with A (R, I) and B (O, R). The mean of M such products has a
+    rank of up to M R; its R largest singular values are kept. The mean of the factors would not
+    do: two members can have one product from different factors.
+
+    Args:
+        members: name -> weight, with the names of `peft`, `....lora_A.weight` and
+            `....lora_B.weight`.
+
+    Returns:
+        float32 weights under the same names.
+    """
+    found: dict[str, Tensor] = {}
+    kept = whole = 0.0
+    for name in members[0]:
+        if not name.endswith(_A):
+            continue
+        layer = name.removesuffix(_A)
+        rank = members[0][name].shape[0]
+        left = torch.cat([each[layer + _B].float() for each in members], 1) / len(members)
+        right = torch.cat([each[layer + _A].float() for each in members], 0)  # (M R, I)
+        left_basis, left_rest = torch.linalg.qr(left)  # the product is never written out: it may
+        right_basis, right_rest = torch.linalg.qr(right.T)  # be as large as the layer
+        u, s, v = torch.linalg.svd(left_rest @ right_rest.T, full_matrices=False)
+        root = s[:rank].sqrt()
+        missing = rank - len(root)  # of a layer smaller than the rank
+        found[layer + _B] = pad(left_basis @ u[:, :rank] * root, (0, missing))
+        found[layer + _A] = pad(root[:, None] * (v[:rank] @ right_basis.T), (0, 0, 0, missing))
+        kept += s[:rank].square().sum().item()
+        whole += s.square().sum().item()
+    share = (kept / whole) ** 0.5 if whole else 1.0
+    print(f"mean of {len(members)} adapters: {share:.1%} of it kept", file=sys.stderr)
+    return found

@@ -92,13 +92,13 @@ def read_status(url: str, now: float | None = None) -> Status:
     """
     now = time.time() if now is None else now
     run = RunFolder(url)
+    if run.folder.fs.isfile(run.folder.root):
+        raise UserError(f"{url} is a file: give the folder of a run")
     names = run.folder.names()
     if MANIFEST not in names:
         what = "holds no run: it has no manifest.json" if names else "is empty or not there"
-        raise UserError(f"{url} {what}")
+        raise UserError(f"{url or '.'} {what}")
     manifest = run.manifest()
-    if not isinstance(manifest, dict) or "fingerprint" not in manifest:
-        raise UserError(f"{url} holds no run: its {MANIFEST} has no `fingerprint`")
     stats = _read_stats(run, names)
     lines = read_metrics(run.folder)
     statuses = Counter()
@@ -110,7 +110,10 @@ def read_status(url: str, now: float | None = None) -> Status:
     sign = max(
         [line["time"] for line in lines[-1:]]
         + [moment for moment, _ in commits[-1:]]
-        + [session["began"] + session["seconds"] for session in manifest.get("sessions", [])[-1:]]
+        + [
+            session.get("began", 0) + session.get("seconds", 0)
+            for session in manifest.get("sessions", [])[-1:]
+        ]
         + [0.0]
     )
     quiet = 4 * (LINE_SECONDS if run.folder.is_local else PUT_SECONDS)
@@ -141,11 +144,12 @@ def report(status: Status, now: float | None = None) -> str:
     manifest, done = status.manifest, status.done
     sessions = manifest.get("sessions", [])
     model = manifest.get("model") or manifest["fingerprint"].get("parser")
-    ago = f"{duration(max(now - status.sign, 0))} ago" if status.sign else "never seen"
+    ago = f"{duration(max(now - status.sign, 0))} ago" if status.sign else ""
+    sign = f"last sign of life {ago}" if ago else "without a sign of life"
     state = {
-        "running": f"running, last sign of life {ago}",
-        "stopped": f"stopped, last sign of life {ago}: the same command goes on from here",
-        "finished": f"finished {ago}",
+        "running": f"running, {sign}",
+        "stopped": f"stopped, {sign}: the same command goes on from here",
+        "finished": f"finished {ago}".rstrip(),
     }[status.state]
     share = f" of {status.total:,} ({done / max(status.total, 1):.1%})" if status.total else ""
     of = f" of {manifest['shards']:,}" if "shards" in manifest else ""

@@ -91,7 +91,7 @@ class Metrics:
 
 
 def read_metrics(folder: Folder) -> list[dict[str, Any]]:
-    """All lines of a run's metrics, oldest first; a line that a kill cut off is left out."""
+    """All lines of a run's metrics, oldest first; a line that is cut off or damaged is left out."""
     try:
         data = folder.read(FILE)
     except FileNotFoundError:
@@ -100,9 +100,17 @@ def read_metrics(folder: Folder) -> list[dict[str, Any]]:
     for line in data.splitlines():
         with contextlib.suppress(ValueError):
             figures = json.loads(line)
-            if isinstance(figures, dict) and {"time", "start", "captions"} <= figures.keys():
+            if _are_figures(figures):
                 found.append(figures)
     return found
+
+
+def _are_figures(found: Any) -> bool:
+    if not isinstance(found, dict):
+        return False
+    needed = [found.get(name) for name in ("time", "start", "captions")]
+    numbers = all(isinstance(value, int | float | None) for value in found.values())
+    return numbers and None not in needed
 
 
 class _Lines:

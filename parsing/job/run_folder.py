@@ -66,7 +66,7 @@ class RunFolder:
                 raise UserError(f"{self.url} holds Parquet files but no run: give another --output")
             self.folder.write_json(MANIFEST, {"fingerprint": wanted, "finished": False})
             return
-        found = self.manifest().get("fingerprint", {})
+        found = self.manifest()["fingerprint"]
         differing = sorted(k for k in found | wanted if found.get(k) != wanted.get(k))
         if differing:
             raise UserError(
@@ -75,7 +75,20 @@ class RunFolder:
             )
 
     def manifest(self) -> dict[str, Any]:
-        return self.folder.read_json(MANIFEST)
+        """The manifest; its `fingerprint` and its `sessions` have their shapes.
+
+        Raises:
+            UserError: it is damaged, or no run's.
+        """
+        found = self.folder.read_json(MANIFEST)
+        if not isinstance(found, dict) or not isinstance(found.get("fingerprint"), dict):
+            raise UserError(f"{self.url} holds no run: its {MANIFEST} has no `fingerprint`")
+        sessions = found.get("sessions", [])
+        if not isinstance(sessions, list) or not all(map(_is_session, sessions)):
+            raise UserError(
+                f"{self.url}/{MANIFEST} is damaged: its `sessions` are no starts of a run"
+            )
+        return found
 
     def finished_manifest(self) -> dict[str, Any]:
         """The manifest of a run that is finished, its files opened and counted.
@@ -87,7 +100,7 @@ class RunFolder:
         if not self.folder.exists(MANIFEST):
             raise UserError(f"{self.url} holds no run: it has no {MANIFEST}")
         manifest = self.manifest()
-        missing = [key for key in ("fingerprint", "shards", "finished") if key not in manifest]
+        missing = [key for key in ("shards", "finished") if key not in manifest]
         if missing:
             raise UserError(f"{self.url} holds no run: its {MANIFEST} has no `{missing[0]}`")
         if not manifest["finished"]:
@@ -143,13 +156,21 @@ class RunFolder:
         try:
             with self.folder.fs.open(self.folder.path(part_name(shard)), "rb") as file:
                 footer = pq.read_metadata(file)
-            return footer.num_rows, json.loads((footer.metadata or {}).get(_IN_FOOTER, b"null"))
+            found = json.loads((footer.metadata or {}).get(_IN_FOOTER, b"null"))
+            return footer.num_rows, found if _are_stats(found) else None
         except (OSError, ValueError, pa.ArrowException):
             return None, None
 
     def stats(self, shard: int) -> dict[str, Any]:
-        """Stats of one committed shard."""
-        return self.folder.read_json(part_name(shard, "json"))
+        """Stats of one committed shard.
+
+        Raises:
+            UserError: they are damaged.
+        """
+        name = part_name(shard, "json")
+        if not _are_stats(found := self.folder.read_json(name)):
+            raise UserError(f"{self.url}/{name} is damaged: it holds no stats of a shard")
+        return found
 
     def commit(self, shard: int, table: pa.Table, stats: dict[str, Any]) -> None:
         """Writes a shard's tags, schema `TAGS`, then its stats.
@@ -165,3 +186,19 @@ class RunFolder:
     def read(self, shard: int, columns: list[str] | None = None) -> pa.Table:
         """The tags of a committed shard, schema `TAGS`."""
         return self.folder.read_table(part_name(shard), columns)
+
+
+def _is_session(found: Any) -> bool:
+    numbers = ("began", "seconds", "actor_hours", "gpus_an_actor")
+    return isinstance(found, dict) and all(_is_number(found.get(name, 0)) for name in numbers)
+
+
+def _are_stats(found: Any) -> bool:
+    if not isinstance(found, dict) or not isinstance(statuses := found.get("statuses", {}), dict):
+        return False
+    counts = [found.get("rows", 0), found.get("committed", 0), *statuses.values()]
+    return all(map(_is_number, counts))
+
+
+def _is_number(found: Any) -> bool:
+    return isinstance(found, int | float)

@@ -145,18 +145,59 @@ def test_a_shard_that_is_being_written_does_not_count(run):
 def test_what_is_no_run_is_told_in_one_sentence(tmp_path, capsys):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.txt").write_text("")
-    for name, sentence in (("nowhere", "is empty or not there"), ("other", "holds no run")):
+    (tmp_path / "file").write_text("")
+    for name, sentence in (
+        ("nowhere", "is empty or not there"),
+        ("other", "holds no run"),
+        ("file", "is a file: give the folder of a run"),
+    ):
         assert main([str(tmp_path / name)]) == 2
         said = capsys.readouterr().err
         assert said.startswith(f"error: {tmp_path / name} {sentence}")
         assert said.count("\n") == 1
 
 
-@pytest.mark.parametrize("text", [b"{", b"[]", b"{}", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"{",
+        b"[]",
+        b"{}",
+        b"\xff\xfe",
+        b'{"fingerprint": 3}',
+        b'{"fingerprint": {}, "sessions": 4}',
+        b'{"fingerprint": {}, "sessions": [4]}',
+        b'{"fingerprint": {}, "sessions": [{"began": "today"}]}',
+    ],
+)
 def test_a_damaged_manifest_is_told(run, text):
     run.folder.folder.write("manifest.json", text)
     with pytest.raises(UserError, match=r"manifest\.json"):
         read_status(run.folder.url)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("part-000001.json", b"[]"),
+        ("part-000001.json", b'{"rows": 3, "statuses": [1]}'),
+        ("part-000001.json", b'{"rows": "3", "statuses": {"ok": 3}}'),
+        ("part-000001.json", b'{"rows": 3, "statuses": {"ok": "3"}}'),
+        ("metrics.jsonl", b'{"time": "x", "start": 3, "captions": 5}\n'),
+        ("metrics.jsonl", b'{"time": 3, "start": 3, "captions": null}\n'),
+        ("metrics.jsonl", b'{"time": 3, "start": 3, "captions": 5, "tokens": []}\n'),
+    ],
+)
+def test_a_damaged_file_is_left_out_and_the_others_are_counted(run, name, text):
+    run.manifest(sessions=[{"seconds": 3}])
+    run.commit(0, [None, "said 500"])
+    run.commit(1, [None])
+    run.folder.folder.write(name, text)
+    status = read_status(run.folder.url, NOW)
+    assert status.shards == (1 if "part" in name else 2)
+    assert "1 failed" in report(status, NOW)
+    if "part" in name:  # the stats in the tags' footer count for a run that goes on
+        assert sorted(run.folder.committed()) == [0]
 
 
 def test_reading_changes_nothing_and_takes_no_lock(tmp_path):

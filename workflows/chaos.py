@@ -52,7 +52,9 @@ from workflows.local_cluster import (
 ROOT = Path(__file__).resolve().parents[1]
 MOST_STARTS = 8  # of the same command, before a run counts as not survived
 DISK = "24m"
-ORPHAN_SECONDS = 40.0  # that processes may take to end after their run
+# That processes may take to end after their run. Ray's agents of a driver that was killed while it
+# started look for its GCS for about a minute before they go.
+ORPHAN_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class Campaign:
                     break
         outcome.seconds = time.monotonic() - began
         outcome.ended = code == 0
-        outcome.orphans = self._orphans(mark)
+        outcome.left = self._left(mark)
         compare(outcome, self._expected[kind], _rows(output), fault.flags[-1:] == (POISON,))
         while len(self._cluster.nodes) > 2:
             self._cluster.remove(self._cluster.nodes[-1])
@@ -235,8 +237,8 @@ class Campaign:
             raise UserError(f"the undisturbed run failed: {done.stdout}{done.stderr}")
         return _rows(output)
 
-    def _orphans(self, mark: str) -> int:
-        """Processes that outlive their run, and actors that outlive their driver."""
+    def _left(self, mark: str) -> list[str]:
+        """Names of processes that outlive their run, and of actors that outlive their driver."""
 
         def left() -> list[psutil.Process]:
             return with_variable("TAGALIGN_CHAOS", mark) + self._cluster.processes("ray::Worker")
@@ -244,8 +246,8 @@ class Campaign:
         try:
             wait_for(lambda: not left(), "all processes of a run are gone", ORPHAN_SECONDS)
         except TimeoutError:
-            return len(left())
-        return 0
+            return [str(each) for each in left()]
+        return []
 
 
 def _endpoint(weather: dict[str, float], seed: int):
@@ -256,7 +258,8 @@ def _endpoint(weather: dict[str, float], seed: int):
     def serving():
         server = FaultyServer(weather, seed)
         try:
-            yield ["--endpoint", f"{server.url}/v1", "--endpoint-model", "any", "--batch", "8"]
+            flags = ["--endpoint", f"{server.url}/v1", "--endpoint-model", "any"]
+            yield [*flags, "--batch", "8", "--endpoint-timeout", "10"]
         finally:
             server.shutdown()
             server.server_close()

@@ -26,7 +26,7 @@ class Outcome:
         ended: whether the last start ended with success.
         lost, doubled, other: rows that are missing, too many, or not as in the undisturbed run.
         silence: the longest time between two lines, seconds.
-        orphans: processes that were left.
+        left: processes that did not end.
         ends: exit code and last line of each start.
         said: all lines of all starts.
     """
@@ -41,7 +41,7 @@ class Outcome:
     doubled: int = 0
     other: int = 0
     silence: float = 0.0
-    orphans: int = 0
+    left: list[str] = field(default_factory=list)
     seconds: float = 0.0
     ends: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Outcome:
         return (
             f"{self.number}. {self.fault}: {'lasted' if self.lasting else f'struck {struck}'}, "
             f"{self.starts} starts, "
-            f"{self.seconds:.0f} s, silence {self.silence:.0f} s, {self.orphans} orphans, {what}"
+            f"{self.seconds:.0f} s, silence {self.silence:.0f} s, {len(self.left)} processes left, {what}"
         )
 
 
@@ -154,7 +154,7 @@ def report(outcomes: list[Outcome]) -> str:
             sum(each.other for each in some),
             sum(each.starts for each in some),
             f"{max((each.silence for each in some), default=0):.0f}",
-            sum(each.orphans for each in some),
+            sum(len(each.left) for each in some),
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)

@@ -59,7 +59,7 @@ def test_rows_that_are_lost_doubled_or_different_are_counted(found, poisoned, co
 def test_the_table_has_a_row_for_each_fault_and_one_for_all():
     outcomes = [
         Outcome("b", moments=[0.0, 0.5], starts=3, ended=True, silence=31.4),
-        Outcome("a", moments=[0.9], starts=1, ended=True, lost=4, orphans=1),
+        Outcome("a", moments=[0.9], starts=1, ended=True, lost=4, left=["7 ray"]),
         Outcome("c", lasting=True, starts=1, ended=True),
     ]
     lines = report(outcomes).splitlines()

@@ -175,17 +175,18 @@ class Campaign:
         end = time.monotonic() + self._settings.patience
         cluster = None if fault.own_ray else self._cluster
         scene = Scene(driver, cluster, self._disk, output, random, hold)
-        while outcome.times < times:
-            self._wait_for_moment(driver, random, output, again=bool(outcome.moments))
-            moment = _committed(output) / self._settings.shards
-            if driver.poll() is not None or not fault.strike(scene):
-                break
-            outcome.moments.append(round(moment, 3))
         try:
+            while outcome.times < times:
+                self._wait_for_moment(driver, random, output, again=bool(outcome.moments))
+                moment = _committed(output) / self._settings.shards
+                if driver.poll() is not None or not fault.strike(scene):
+                    break
+                outcome.moments.append(round(moment, 3))
             code = driver.wait(timeout=max(1.0, end - time.monotonic()))
         except psutil.TimeoutExpired:
-            kill([driver])
             code = -1
+        finally:  # also where the campaign is stopped
+            kill([driver] if driver.poll() is None else [])
         outcome.silence = max(outcome.silence, listener.finish())
         outcome.said += listener.lines
         outcome.ends.append(f"{code}: {''.join(listener.lines[-1:])}")

@@ -25,7 +25,7 @@ class Stage:
         seconds: wall clock.
         cpu_seconds: of processors, all processes together. Exact for a command that waits for its
             children; other processes count as far as they were seen.
-        driver_gb: peak of the command's own process, GB of resident memory.
+        driver_gb: peak of the command's own process, GB of resident memory, by the kernel's count.
         driver_own_gb: peak of that part of it that no other process shares: without Ray's object
             store, which every process of a node has mapped.
         tree_gb: peak of it and all its descendants together, GB; a page that several of them
@@ -101,6 +101,15 @@ def _waited_for() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def _most_resident(pid: int) -> int:
+    """Bytes: the kernel sees a peak of milliseconds too; 0 where the process is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
 def left(place: Path) -> tuple[int, int]:
     """Files and bytes in a folder, or of the files whose paths begin so."""
     found = place.rglob("*") if place.is_dir() else place.parent.glob(f"{place.name}*")
@@ -124,7 +133,7 @@ class _Family:
     def look(self, pid: int) -> None:
         try:
             parent = psutil.Process(pid)
-            self.driver = max(self.driver, parent.memory_info().rss)
+            self.driver = max(self.driver, _most_resident(pid))
             family = [parent, *parent.children(recursive=True)]
         except psutil.NoSuchProcess:
             return

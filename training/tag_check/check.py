@@ -291,7 +291,7 @@ class Check:
         Raises:
             UserError: a part is damaged, no tag stays, or there is no room.
         """
-        model, images, broken = Model.of(lambda: self.parts.all(self.chunks), self.labels.num_tags)
+        model, images, broken = Model.of(self.parts, self.chunks, self.labels.num_tags)
         scores = score_all(self.labels, self.parts, self.chunks, model, self.folder)
         threshold = threshold_of(scores, Keep.read(self.settings.keep))
         about: dict[str, Any] = self.about | {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from common.storage import Folder
 from labels.label_file import SCORED_LABELS, LabelWriter, read_made_from, vocabulary_path
 from labels.reader import Labels
 from labels.vocabulary import Vocabulary, vocabulary_text
+from training.tag_check.caption_chain import CaptionChain, Steps
 from training.tag_check.decision import Histograms, Mixture, fit
 from training.tag_check.parts import Part, Parts
 from training.tag_check.settings import Keep
 
 _ROWS = 65_536
-_STEPS = 4096  # of scores, among which the threshold for a share is chosen
+_CHAINED = 200_000  # captions that teach the chain
+_ONE = int(np.float16(1).view(np.uint16))  # bits of the best score
 
 
 @dataclass(frozen=True)
@@ -53,35 +55,50 @@ class Model:
     """Turns evidence into scores of objects and of attributes.
 
     Attributes:
-        objects, attributes: the fitted models.
+        objects, attributes: the fitted models of single tags.
+        chain: what the objects of one caption say of each other.
         histograms: of the objects.
     """
 
     objects: Mixture
     attributes: Mixture
+    chain: CaptionChain
     histograms: Histograms
 
     @classmethod
-    def of(cls, parts: Callable[[], Iterator[Part]], tags: int) -> tuple[Model, int, int]:
+    def of(cls, parts: Parts, chunks: int, tags: int) -> tuple[Model, int, int]:
         """The model of all parts, the number of their pictures, and of those that could not be decoded.
 
         Args:
-            parts: reads all parts; called twice, as objects are fitted before attributes.
+            parts, chunks: the parts and their number. They are read twice, as objects are fitted before
+                attributes; at most `_CHAINED` captions teach the chain.
             tags: size T of the vocabulary.
         """
-        objects, attributes = Histograms(tags), Histograms(tags)
-        images = broken = 0
-        for part in parts():
+        histograms, attributes = Histograms(tags), Histograms(tags)
+        images = broken = rows = 0
+        for part in parts.all(chunks):
             images, broken = images + int(part.images[0]), broken + int(part.broken[0])
-            objects.add(objects.own, part.tags, part.z)
-            objects.add(objects.null, part.null_tags, part.null_z)
-        of_objects = fit(objects)
-        for part in parts():
-            shown = of_objects.probabilities(part.tags, part.z)[part.pair_object]
+            rows += len(part.rows)
+            histograms.add(histograms.own, part.tags, part.z)
+            histograms.add(histograms.null, part.null_tags, part.null_z)
+        objects = fit(histograms)
+        every = max(-(-rows // _CHAINED), 1)
+        taught = (parts.read(chunk) for chunk in range(0, chunks, every))
+        chain = CaptionChain.learn([_steps(objects, part) for part in taught], objects.share)
+        found = cls(objects, objects, chain, histograms)
+        for part in parts.all(chunks):
+            shown = found.of_objects(part)[part.pair_object]
             said = part.tags[part.pair_attribute]
             attributes.add(attributes.own, said, part.pair_d, shown)
             attributes.add(attributes.null, part.null_attributes, part.null_d)
-        return cls(of_objects, fit(attributes), objects), images, broken
+        return replace(found, attributes=fit(attributes)), images, broken
+
+    def of_objects(self, part: Part) -> np.ndarray:
+        """P(shown) of each object of a part, float32 of shape (E,); NaN for others, and where not judged."""
+        scores = np.full(len(part.tags), np.nan, np.float32)
+        steps = _steps(self.objects, part)
+        scores[steps.entries] = self.chain.probabilities(steps)
+        return scores
 
     def scores(self, part: Part) -> np.ndarray:
         """The score of each tag of a part, float32 of shape (E,); NaN where it was not judged.
@@ -89,7 +106,7 @@ class Model:
         An attribute's score is P(object shown) P(attribute | object), the best one of its objects. Where only
         one of the two factors is known, it is the score.
         """
-        scores = self.objects.probabilities(part.tags, part.z)
+        scores = self.of_objects(part)
         of_object = scores[part.pair_object]
         said = part.tags[part.pair_attribute]
         of_attribute = self.attributes.probabilities(said, part.pair_d)
@@ -100,6 +117,10 @@ class Model:
         with np.errstate(invalid="ignore"):
             np.fmax.at(scores, part.pair_attribute, both)
         return scores
+
+
+def _steps(objects: Mixture, part: Part) -> Steps:
+    return Steps.of(objects, part.tags, part.z, part.places, part.counts)
 
 
 def score_all(
@@ -126,14 +147,15 @@ def threshold_of(scores: np.ndarray, keep: Keep) -> float:
     """The smallest score that stays."""
     if keep.threshold is not None:
         return keep.threshold
-    counts = np.zeros(_STEPS + 1, np.int64)
+    # The bits of half-precision numbers that are not negative rise with them: all values are counted.
+    counts = np.zeros(_ONE + 1, np.int64)
     for start in range(0, len(scores), 1 << 22):
-        part = scores[start : start + (1 << 22)]
-        judged = part[~np.isnan(part)].astype(np.float32)
-        counts += np.bincount((judged * _STEPS).astype(np.int64), minlength=_STEPS + 1)
+        part = np.asarray(scores[start : start + (1 << 22)])
+        judged = part[~np.isnan(part)]
+        counts += np.bincount(judged.view(np.uint16), minlength=_ONE + 1)
     best = np.cumsum(counts[::-1])  # those of the best scores first
-    wanted = keep.share * counts.sum()
-    return (_STEPS - int(np.searchsorted(best, wanted))) / _STEPS
+    place = int(np.searchsorted(best, keep.share * counts.sum()))
+    return float(np.uint16(max(_ONE - place, 0)).view(np.float16))
 
 
 def write_checked(

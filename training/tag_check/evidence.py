@@ -6,7 +6,7 @@ embedding of tag j less the mean of all tags, t_j:
     q_ij = pool_n x_in . t_j                              of the patches: the best, or the best 5%
     p_ij = (c_i - m) . w_j                                of the whole picture
     w_j  = (C + l I)^-1 (1/n sum_i y_ij (c_i - m) + l t_j)
-    z_ij = (p_ij - E p_j) / sd p_j + 1/2 (q_ij - E q_j) / sd q_j
+    z_ij = (p_ij - E p_j) / sd p_j + 0.35 (q_ij - E q_j) / sd q_j
 
 All means and spreads are over a sample of n pictures: m and C are the mean and the covariance of their
 class tokens, y_ij is 1 where the caption of i has tag j, and l = 0.3 trace(C) / D. So w_j is a ridge
@@ -39,7 +39,7 @@ from training.tag_check.settings import BOTH, MAX, PATCHES, PICTURE
 
 RIDGE = 0.3
 TOP_SHARE = 0.05
-PATCH_WEIGHT = 0.5
+PATCH_WEIGHT = 0.35
 KIND = 6  # attributes that one is compared with
 _COLUMNS = 2048
 

@@ -9,6 +9,7 @@ kind with the same object.
 from __future__ import annotations
 
 import random
+from itertools import chain, pairwise
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from labels.vocabulary import ATTRIBUTE
 from training.clip import Clip
 from training.model import normalise
 from training.surgery import ImagePath, image_tokens, plain_features
+from training.tag_check.binding import Mentions
+from training.tag_check.caption_chain import UNSAID
 from training.tag_check.evidence import Statistics, evidence, leverages
 from training.tag_check.parts import Part
 from training.tag_check.texts import Texts, bound_pairs
@@ -72,7 +75,8 @@ class Measure:
         self.labels, self.texts, self.seed = labels, texts, seed
         self.statistics = statistics.to(device)
         self.embeddings = texts.embeddings.to(device)
-        self.is_attribute = np.asarray(labels.vocabulary.kinds, dtype=object) == ATTRIBUTE
+        kinds = np.asarray(labels.vocabulary.kinds, dtype=object)
+        self.asked = texts.judged & (kinds != ATTRIBUTE)  # objects with enough captions, (tags,)
         self.kind, self.how, self.device = kind, how, device
 
     @torch.no_grad()
@@ -98,10 +102,12 @@ class Measure:
         plan = _Plan(self, rows, indptr, tags, captions, rng)
         columns, own = plan.padded()
         leverage = leverages(self.statistics, classes, images)
-        where = torch.from_numpy(which).to(self.device)
+        if not np.array_equal(which, np.arange(len(images))):  # else no patch needs to be copied
+            where = torch.from_numpy(which).to(self.device)
+            classes, patches, leverage = classes[where], patches[where], leverage[where]
         z = evidence(
-            self.statistics, self.embeddings, classes[where], patches[where],
-            columns.to(self.device), own.to(self.device), leverage[where], self.kind, self.how,
+            self.statistics, self.embeddings, classes, patches,
+            columns.to(self.device), own.to(self.device), leverage, self.kind, self.how,
         )  # fmt: skip
         return plan.part(z.cpu().numpy(), len(images))
 
@@ -112,31 +118,36 @@ class _Plan:
     def __init__(self, measure: Measure, rows, indptr, tags, captions, rng: random.Random):
         self.rows, self.indptr, self.tags = rows, indptr, tags
         self.lists: list[list[int]] = []  # texts of each row
-        self.own: list[set[int]] = []
         self.objects: list[tuple[int, int, int]] = []  # (row, place among its texts, entry)
         self.nulls: list[tuple[int, int, int]] = []  # (row, place, tag)
         self.pairs: list[tuple[int, int, list[int], int, int]] = []  # row, text, rivals, entries
         self.null_pairs: list[tuple[int, int, list[int], int]] = []  # row, text, rivals, attribute
+        self.places: list[int] = []  # of each entry in its caption
         texts, labels = measure.texts, measure.labels
+        names = labels.vocabulary.tags
         step = rng.randrange(1, max(len(rows), 2))
-        for row in range(len(rows)):
-            ids = tags[indptr[row] : indptr[row + 1]].tolist()
-            others = tags[slice(*indptr[[(row + step) % len(rows), (row + step) % len(rows) + 1]])]
+        asked = measure.asked[tags].tolist()
+        ids_of = [tags[a:b].tolist() for a, b in pairwise(indptr.tolist())]
+        for row, (start, ids, caption) in enumerate(zip(indptr, ids_of, captions, strict=False)):
             wanted: dict[int, int] = {}  # text -> place
-            self.own.append(set(ids))
-            for offset, tag in enumerate(ids):
-                if texts.judged[tag] and not measure.is_attribute[tag]:
-                    place = wanted.setdefault(tag, len(wanted))
-                    self.objects.append((row, place, int(indptr[row]) + offset))
-            for tag in others.tolist():
-                if texts.judged[tag] and not measure.is_attribute[tag] and tag not in ids:
+            other = (row + step) % len(rows)
+            entry = {tag: int(start) + offset for offset, tag in enumerate(ids)}
+            for tag, at in entry.items():
+                if asked[at]:
+                    wanted[tag] = len(wanted)
+                    self.objects.append((row, wanted[tag], at))
+            for at, tag in enumerate(ids_of[other], start=int(indptr[other])):
+                if asked[at] and tag not in entry:
                     self.nulls.append((row, wanted.setdefault(tag, len(wanted)), tag))
-            entry = {tag: int(indptr[row]) + offset for offset, tag in enumerate(ids)}
-            for pair in bound_pairs(labels, captions[row], ids):
-                self._add_pair(texts, row, pair, entry, wanted, ids, rng)
+            mentions = Mentions(caption)
+            for tag in ids:
+                found = mentions.places(names[tag])
+                self.places.append(min(found[0][0], UNSAID) if found else UNSAID)
+            for pair in bound_pairs(labels, mentions, ids):
+                self._add_pair(texts, row, pair, entry, wanted, rng)
             self.lists.append(list(wanted))
 
-    def _add_pair(self, texts: Texts, row, pair, entry, wanted, ids, rng) -> None:
+    def _add_pair(self, texts: Texts, row, pair, entry, wanted, rng) -> None:
         rivals = texts.rivals(pair)
         text = texts.phrases.get(pair, -1) if rivals and texts.judged[pair[0]] else -1
         everything = [text, *rivals] if text >= 0 else []
@@ -144,31 +155,34 @@ class _Plan:
         self.pairs.append(
             (row, places[0] if places else -1, places[1:], entry[pair[0]], entry[pair[1]])
         )
+        if not places:
+            return
         others = [
             (other, texts.phrases[(other, pair[1])])
             for other in texts.kinds[pair[0]]
-            if other not in ids and (other, pair[1]) in texts.phrases
+            if other not in entry and (other, pair[1]) in texts.phrases
         ]
-        if places and others:
+        if others:
             attribute, null = rng.choice(others)
             rest = [wanted[one] for one in everything if one != null]
             self.null_pairs.append((row, wanted[null], rest, attribute))
 
     def padded(self) -> tuple[Tensor, Tensor]:
         """Texts of each row, and whether they are its own, of shape (R, k); padded with text 0."""
-        width = max((len(one) for one in self.lists), default=0)
-        columns = torch.zeros(len(self.lists), width, dtype=torch.int64)
-        own = torch.zeros(len(self.lists), width, dtype=torch.bool)
-        for row, wanted in enumerate(self.lists):
-            columns[row, : len(wanted)] = torch.tensor(wanted, dtype=torch.int64)
-            own[row, : len(wanted)] = torch.tensor([one in self.own[row] for one in wanted])
-        return columns, own
+        lengths = np.array([len(one) for one in self.lists], np.int64)
+        shape = len(self.lists), int(lengths.max(initial=0))
+        columns, own = np.zeros(shape, np.int64), np.zeros(shape, bool)
+        columns[np.arange(shape[1]) < lengths[:, None]] = list(chain.from_iterable(self.lists))
+        row, place, _ = _columns(self.objects, 3)
+        own[row, place] = True
+        return torch.from_numpy(columns), torch.from_numpy(own)
 
     def part(self, z: np.ndarray, images: int) -> Part:
         """The evidence of the rows, from z of shape (R, k)."""
         own = np.full(len(self.tags), np.nan, np.float16)
-        for row, place, entry in self.objects:
-            own[entry] = z[row, place]
+        row, place, entry = _columns(self.objects, 3)
+        own[entry] = z[row, place]
+        null_row, null_place, null_tags = _columns(self.nulls, 3)
         pair_d = [
             z[row, place] - z[row, rivals].mean() if place >= 0 else np.nan
             for row, place, rivals, _, _ in self.pairs
@@ -177,9 +191,10 @@ class _Plan:
             np.asarray(self.rows, np.int64),
             np.diff(self.indptr).astype(np.int32),
             np.asarray(self.tags, np.int32),
+            np.array(self.places, np.int16),
             own,
-            np.array([tag for _, _, tag in self.nulls], np.int32),
-            np.array([z[row, place] for row, place, _ in self.nulls], np.float16),
+            null_tags.astype(np.int32),
+            z[null_row, null_place].astype(np.float16),
             np.array([one[3] for one in self.pairs], np.int32),
             np.array([one[4] for one in self.pairs], np.int32),
             np.array(pair_d, np.float16),
@@ -191,6 +206,11 @@ class _Plan:
         )  # fmt: skip
 
 
+def _columns(rows: list[tuple[int, ...]], width: int) -> np.ndarray:
+    """Tuples as columns, int64 of shape (width, n)."""
+    return np.array(rows, np.int64).reshape(-1, width).T
+
+
 def not_judged(labels: Labels, rows: np.ndarray, images: int, broken: int) -> Part:
     """The part of rows whose pictures could not be decoded."""
     indptr, tags = labels.rows(rows)
@@ -200,6 +220,7 @@ def not_judged(labels: Labels, rows: np.ndarray, images: int, broken: int) -> Pa
         np.asarray(rows, np.int64),
         np.diff(indptr).astype(np.int32),
         tags.astype(np.int32),
+        np.full(len(tags), UNSAID, np.int16),
         np.full(len(tags), np.nan, np.float16),
         nothing, half, nothing, nothing, half, nothing, half,
         np.array([images], np.int64),

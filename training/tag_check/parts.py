@@ -25,6 +25,8 @@ class Part:
         rows: rows of the label file, int64 of shape (R,).
         counts: number of tags of each row, int32 of shape (R,).
         tags: tag ids of all rows, int32 of shape (E,).
+        places: number of the word with which the caption first says each tag, int16 of shape (E,);
+            `UNSAID` where it lacks the tag's words.
         z: evidence of objects, float16 of shape (E,); NaN for attributes.
         null_tags, null_z: objects of another caption that this caption lacks, and their evidence, shapes
             (M,).
@@ -39,6 +41,7 @@ class Part:
     rows: np.ndarray
     counts: np.ndarray
     tags: np.ndarray
+    places: np.ndarray
     z: np.ndarray
     null_tags: np.ndarray
     null_z: np.ndarray

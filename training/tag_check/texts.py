@@ -14,7 +14,7 @@ from common.storage import Folder
 from labels.reader import Labels
 from labels.vocabulary import ATTRIBUTE
 from training.clip import Clip, tag_embeddings
-from training.tag_check.binding import bind
+from training.tag_check.binding import Mentions, bind
 from training.tag_check.evidence import kinds
 
 FEWEST = 5  # captions that a tag needs to be judged, and captions of the sample for a phrase
@@ -69,7 +69,7 @@ def make_texts(clip: Clip, labels: Labels, sample_rows: np.ndarray, cache: Folde
     for start in range(0, len(sample_rows), 4096):
         rows = sample_rows[start : start + 4096]
         for row, caption in zip(rows, labels.captions(rows), strict=True):
-            seen.update(bound_pairs(labels, caption, labels.row(int(row))))
+            seen.update(bound_pairs(labels, Mentions(caption), labels.row(int(row))))
     wanted: dict[Pair, None] = {}
     for (attribute, thing), count in sorted(seen.items()):
         if count >= FEWEST:
@@ -82,12 +82,12 @@ def make_texts(clip: Clip, labels: Labels, sample_rows: np.ndarray, cache: Folde
     return Texts(embeddings, len(tags), counts >= FEWEST, texts, near)
 
 
-def bound_pairs(labels: Labels, caption: str, ids: Sequence[int]) -> list[Pair]:
+def bound_pairs(labels: Labels, mentions: Mentions, ids: Sequence[int]) -> list[Pair]:
     """The (attribute, object) ids that a caption binds, see `bind`."""
     names, of_kind = labels.vocabulary.tags, labels.vocabulary.kinds
     objects = {names[i]: int(i) for i in ids if of_kind[i] != ATTRIBUTE}
     attributes = {names[i]: int(i) for i in ids if of_kind[i] == ATTRIBUTE}
     if not attributes or not objects:
         return []
-    bound = bind(caption, objects, attributes)
+    bound = bind(mentions, objects, attributes)
     return [(attributes[a], objects[o]) for a, found in bound.items() for o in found]

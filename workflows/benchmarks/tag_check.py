@@ -98,7 +98,7 @@ def measure(settings: Settings, folder: Path) -> str:
         for chunk in range(chunks):
             parts.write(chunk, _part(labels, chunk))
     with meter.stage("fitting the probabilities"):
-        model, _, _ = Model.of(lambda: parts.all(chunks), labels.num_tags)
+        model, _, _ = Model.of(parts, chunks, labels.num_tags)
     with meter.stage("scoring all tags"):
         scores = score_all(labels, parts, chunks, model, parts.folder)
     with meter.stage("writing the label file"):
@@ -151,9 +151,10 @@ def _part(labels: Labels, chunk: int) -> Part:
     attributes = np.flatnonzero(~is_object)
     things = indptr[owner[attributes]]  # the row's first object
     null_tags = rng.permutation(tags[is_object])
+    places = rng.permutation(len(tags)) % 20
     half: Callable[[int], np.ndarray] = lambda n: rng.normal(size=n).astype(np.float16)  # noqa: E731
     return Part(
-        rows, np.diff(indptr).astype(np.int32), tags.astype(np.int32), z,
+        rows, np.diff(indptr).astype(np.int32), tags.astype(np.int32), places.astype(np.int16), z,
         null_tags.astype(np.int32), half(len(null_tags)),
         attributes.astype(np.int32), things.astype(np.int32), half(len(attributes)),
         rng.permutation(tags[attributes]).astype(np.int32), half(len(attributes)),

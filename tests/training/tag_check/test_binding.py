@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from training.tag_check.binding import bind
+from training.tag_check.binding import Mentions, bind
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,18 @@ from training.tag_check.binding import bind
     ],
 )  # fmt: skip
 def test_an_attribute_belongs_to_the_nearest_object(caption, objects, attributes, bound):
-    assert bind(caption, objects, attributes) == bound
+    assert bind(Mentions(caption), objects, attributes) == bound
+
+
+@pytest.mark.parametrize(
+    ("tag", "places"),
+    [
+        ("ball", [(2, 3), (5, 6)]),  # also where the caption has the plural
+        ("red ball", [(1, 3)]),
+        ("hat", []),
+        ("balls to", []),
+        ("", []),
+    ],
+)
+def test_a_tag_is_found_wherever_its_words_follow_each_other(tag, places):
+    assert Mentions("Two red balls and a Ball").places(tag) == places

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.tag_check.decision import BINS, FEWEST, Histograms, bins_of, fit
+from training.tag_check.decision import BINS, FEWEST, Histograms, bins_of, fit, posterior
 
 TAGS = 6
 
@@ -41,16 +41,42 @@ def test_each_tag_has_its_own_share():
     np.testing.assert_allclose(mixture.shares, shares, atol=0.06)
 
 
-def test_a_tag_of_few_captions_stays_near_the_share_of_all():
+def test_a_tag_of_few_captions_stays_near_what_tags_are_like():
     histograms, _ = filled([0.8] * TAGS)
     histograms.own[0] = 0
-    histograms.own[0, bins_of(np.array([-2.0]))] = 3
+    histograms.own[0, bins_of(np.array([1.4]))] = 3
     mixture = fit(histograms)
     assert 0.6 < mixture.shares[0] < mixture.share
 
 
+def test_a_tag_that_no_picture_shows_is_told_from_the_others():
+    shares = [0.0, 0.0, 0.8, 0.8, 0.8, 1.0]
+    mixture = fit(filled(shares, n=400)[0])
+    assert mixture.shares[:2].max() < 0.05
+    assert mixture.shares[5] > 0.9
+    np.testing.assert_allclose(mixture.shares[2:5], 0.8, atol=0.12)
+
+
+def test_a_tag_that_stands_out_less_is_judged_by_its_own_gap():
+    histograms, _ = filled([0.8] * (TAGS - 1))
+    frequent, truth = filled([0.8], gap=1.8)
+    wide = Histograms(TAGS)
+    for name in ("own", "null"):
+        getattr(wide, name)[:] = np.concatenate(
+            [getattr(histograms, name), getattr(frequent, name)]
+        )
+    mixture = fit(wide)
+    assert mixture.shares[-1] == pytest.approx(0.8, abs=0.06)
+    z, shown = truth[0]
+    found = mixture.probabilities(np.full(len(z), TAGS - 1), z)
+    assert found.mean() == pytest.approx(shown.mean(), abs=0.07)
+    wrong = (found > 0.5) != shown
+    assert wrong.mean() < 0.16  # the true densities and share allow 0.128
+
+
 def test_the_probability_never_falls_as_the_evidence_rises():
-    table = fit(filled([0.8] * TAGS)[0]).table
+    mixture = fit(filled([0.8] * TAGS)[0])
+    table = posterior(mixture.shares[:, None], mixture.ratio)
     assert (np.diff(table, axis=1) >= -1e-6).all()
     assert ((table >= 0) & (table <= 1)).all()
 
@@ -78,7 +104,7 @@ def test_too_few_values_and_missing_ones_are_not_judged():
     few = np.zeros(FEWEST - 1, np.int64)
     for counts in (histograms.own, histograms.null):
         histograms.add(counts, few, few.astype(float))
-    assert np.isnan(fit(histograms).table).all()
+    assert np.isnan(fit(histograms).ratio).all()
     mixture = fit(filled([0.8])[0])
     assert np.isnan(mixture.probabilities(np.array([0]), np.array([np.nan])))[0]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from training.tag_check.evidence import RIDGE, Sums, evidence, kinds, leverages, pool
+from training.tag_check.evidence import PATCH_WEIGHT, RIDGE, Sums, evidence, kinds, leverages, pool
 from training.tag_check.settings import BOTH, MAX, PATCHES, PICTURE, TOP
 
 B, N, D, TAGS, T = 40, 25, 6, 4, 6  # T: two phrases
@@ -81,10 +81,10 @@ def test_a_tag_that_no_caption_has_is_judged_by_its_text_alone(sample):
     torch.testing.assert_close(statistics.weights[TAGS:], texts[TAGS:])
 
 
-def test_both_is_the_sum_with_half_the_patches(sample):
+def test_both_is_the_sum_with_a_third_of_the_patches(sample):
     statistics = statistics_of(*sample, np.arange(B))
     parts = [measured(statistics, sample, kind) for kind in (PICTURE, PATCHES, BOTH)]
-    torch.testing.assert_close(parts[2], parts[0] + 0.5 * parts[1])
+    torch.testing.assert_close(parts[2], parts[0] + PATCH_WEIGHT * parts[1])
 
 
 def test_the_best_five_percent_of_patches_are_pooled():

@@ -29,7 +29,7 @@ class Owners:
         self._index = torch.tensor(self._rows, device=device)  # (m,)
 
     def best(self, scores: Tensor) -> Tensor:
-        """Scores of names (B, m, h, w) to those of classes, the background's first if it has words."""
+        """Scores of names (B, m, ...) to those of classes, the background's first if it has words."""
         count = max(self._rows) + 1
         if self._rows == list(range(count)):
             return scores

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 BAND_BYTES = 4 << 20  # of scores computed at once: about the size of a core's cache
+BLOCK_ROWS = 64  # pixels' rows whose patches are upsampled to the width together
 
 
 @dataclass(frozen=True)
@@ -199,10 +200,16 @@ class Windows:
             height, width: of the map in pixels.
 
         Yields:
-            a band's rows, and its values of shape (n, rows, width).
+            a band's rows, and its values of shape (rows, n, width), which the caller may overwrite.
         """
         across = self.columns.matrix(width).to(patches, non_blocking=True).T  # (c * w, width)
+        by_row = patches.transpose(0, 1)  # (r * h, n, c * w)
         rows = max(1, BAND_BYTES // (4 * len(patches) * width))
-        for band in self.rows.bands(height, rows, patches.device):
-            kept = patches.index_select(1, band.used)  # (n, k, c * w)
-            yield band.rows, band.values.to(patches) @ (kept @ across)  # (n, rows, width)
+        for block in self.rows.bands(height, BLOCK_ROWS, patches.device):
+            # Each row of patches is upsampled once for all bands of the block, and bands are one product.
+            wide = (by_row.index_select(0, block.used) @ across).flatten(1)  # (k, n * width)
+            for first in range(0, len(block.values), rows):
+                down = block.values[first : first + rows].to(patches)  # (rows, k)
+                start = block.rows.start + first
+                place = slice(start, start + len(down))
+                yield place, (down @ wide).unflatten(1, (len(patches), width))

@@ -15,7 +15,7 @@ from common.errors import UserError
 from eval.inference.class_embeddings import class_embeddings
 from eval.inference.pamr import refine
 from eval.inference.resizing import reduced
-from eval.inference.segmenter import Segmenter
+from eval.inference.segmenter import Segmenter, highest
 from eval.inference.settings import PIXEL, SIGMOID, SIMILARITY, SOFTMAX, WINDOW, Inference
 from training.model import normalise
 
@@ -83,6 +83,17 @@ def test_background_is_where_no_probability_reaches_the_threshold(trained):
         (segmenter(trained, background=t).label_maps([image])[0] == 0).mean() for t in (0, 0.25, 1)
     ]
     assert shares[0] == 0 < shares[1] < shares[2] == 1
+
+
+@pytest.mark.parametrize("classes", [1, 2, 301])
+def test_of_equal_scores_the_first_class_wins_and_no_difference_is_too_small(classes):
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(0, 4, (3, classes, 50), generator=generator).float()
+    scores *= torch.tensor([1.0, 1e-12, 1e-44])[:, None, None]  # the last are not normal numbers
+    expected, first = scores.numpy().max(1), scores.numpy().argmax(1)
+    best, index = highest(scores)
+    assert (best.numpy() == expected).all()
+    assert (index.numpy() == first).all()
 
 
 def test_sigmoid_labels_agree_with_the_equation(trained):

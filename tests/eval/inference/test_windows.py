@@ -14,7 +14,7 @@ SIZES = [(64, 64), (64, 100), (100, 64), (40, 64), (33, 20), (64, 161), (150, 97
 def fused(windows: Windows, maps: torch.Tensor, height: int, width: int) -> torch.Tensor:
     bands = list(windows.pixels(windows.join(maps), height, width))
     assert [band.start for band, _ in bands][1:] == [band.stop for band, _ in bands][:-1]
-    return torch.cat([values for _, values in bands], dim=1)
+    return torch.cat([values for _, values in bands]).transpose(0, 1)
 
 
 def step_by_step(windows: Windows, maps: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -195,7 +195,7 @@ class Chain:
             model=str(CLIP),
             weights=None,
             seed=recipe.seed,
-            precision=_precision(),
+            precision=fast_precision(),
             **TRAINING | dict(recipe.changes),
         )
         shown = replace(settings, model=str(CLIP.relative_to(ROOT)), weights=TrainSettings.weights)
@@ -281,7 +281,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _precision() -> str:
+def fast_precision() -> str:
     """bfloat16 where the processor multiplies it, which is several times as fast; see `--precision`."""
     if torch.cuda.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return "auto"

@@ -9,7 +9,9 @@ from common.flags import setting
 from workflows.command import at_least, comma_list
 
 SAID = "said"  # the tags that captions were written from, those of absent things among them
-PARSERS = (SAID, "nltk", "spacy", "tag2text")
+LLM = "llm"  # the student that ships, on the engine
+PARSERS = (SAID, LLM, "nltk", "spacy", "tag2text")
+WITHOUT_ENGINE = tuple(parser for parser in PARSERS if parser != LLM)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,9 @@ class Settings:
     tuning: int = setting(100, "scenes on which scales and thresholds are chosen", metavar="N")
     world: int = setting(20, "number of the world; nothing was chosen in 20 and later", metavar="N")
     absent: float = setting(0.33, "share of captions that name absent things", metavar="X")
-    parsers: tuple[str, ...] = comma_list(PARSERS, "whose tags are checked", metavar="P,P,...")
+    parsers: tuple[str, ...] = comma_list(
+        WITHOUT_ENGINE, f"whose tags are checked, of {', '.join(PARSERS)}", metavar="P,P,..."
+    )
     trained: str = setting("nltk", "whose tags are trained on", choices=PARSERS)
     evidence: str = setting("both", "as in training/check_tags.py", metavar="NAME")
     pool: str = setting("max", "as in training/check_tags.py", metavar="NAME")

@@ -8,7 +8,13 @@ from datetime import date
 from workflows.intervals import mean_interval, paired_interval
 from workflows.tag_check_world import Scores
 
-NAMES = {"said": "all that captions say", "nltk": "NLTK", "spacy": "spaCy", "tag2text": "Tag2Text"}
+NAMES = {
+    "said": "all that captions say",
+    "llm": "LLM",
+    "nltk": "NLTK",
+    "spacy": "spaCy",
+    "tag2text": "Tag2Text",
+}
 Trained = tuple[str, list[float], list[float]]
 
 
@@ -67,10 +73,16 @@ def training_table(trained: Sequence[Trained]) -> str:
             ]
         cells = (mean_interval(miou).shown(), less[0], mean_interval(said).shown(), less[1])
         rows.append(f"| {name} tags | {' | '.join(cells)} |")
-    for name, miou, _ in trained[1:]:
-        gain = paired_interval(miou, base)
-        verdict = (
-            "help" if gain.above_zero else "harm" if gain.below_zero else "make no clear difference"
-        )
-        rows.append(f"\n- {name} tags {verdict} ({gain.shown('+', 2)} points of mIoU).")
+    rows.append("")
+    for name, miou, said in trained[1:]:
+        for what, values, first in (("mIoU", miou, base), ("expressions", said, base_said)):
+            gain = paired_interval(values, first)
+            verdict = (
+                "help"
+                if gain.above_zero
+                else "harm"
+                if gain.below_zero
+                else "make no clear difference for"
+            )
+            rows.append(f"- {name} tags {verdict} {what} ({gain.shown('+', 2)} points).")
     return "\n".join(rows)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from eval.parser_scores.answers import read_tags
+from eval.parser_scores.gold import read_gold_files
 from labels.label_file import LABELS, LabelWriter
 from labels.reader import Labels
 from labels.vocabulary import ATTRIBUTE, OBJECT, Vocabulary
@@ -24,14 +26,14 @@ from training.settings import Settings as TrainSettings
 from training.tag_check.check import Checked, check_tags
 from training.tag_check.settings import Settings as CheckSettings
 from training.trainer import train
-from workflows.chain import CLIP, TAG_LIST, TRAINING, Chain
+from workflows.chain import CLIP, TAG_LIST, TRAINING, Chain, fast_precision
 from workflows.scoring import referring, segmentation
 from workflows.shapes.captions import Manner
 from workflows.shapes.dataset import Settings as WorldSettings
 from workflows.shapes.dataset import samples, write_world
 from workflows.shapes.truth import Shown, shown
 from workflows.sizes import Sizes
-from workflows.tag_check_settings import SAID, Settings
+from workflows.tag_check_settings import LLM, SAID, Settings
 
 K = 200  # tags of each kind
 CONFIGS = {
@@ -103,14 +105,21 @@ class CheckedWorld:
             ]
         path = self.folder / f"tags-{parser}.json"
         if not path.exists():
-            config = CONFIGS[parser]()
-            config.check()
-            parsed = config.build().parse([one.caption.text for one in self.samples])
+            parsed = self._parsed(parser)
             path.write_text(json.dumps([[one.objects, one.attributes] for one in parsed]), "utf-8")
         return [
             Parsed(objects, [tuple(pair) for pair in pairs])
             for objects, pairs in json.loads(path.read_text("utf-8"))
         ]
+
+    def _parsed(self, parser: str) -> list[Parsed]:
+        if parser == LLM:  # by `parsing/run.py`, whose rows are found by their captions
+            tags = self.chain.tags(LLM)
+            [answers] = read_tags(str(tags), read_gold_files([self.chain.world / "gold.jsonl"]))
+            return answers.parsed
+        config = CONFIGS[parser]()
+        config.check()
+        return config.build().parse([one.caption.text for one in self.samples])
 
     def labels(self, parser: str) -> Path:
         """The label file of a parser's tags: the `K` most frequent objects and attributes."""
@@ -235,6 +244,7 @@ class CheckedWorld:
             weights=None,
             seed=seed,
             soft_labels=soft,
+            precision=fast_precision(),
             **TRAINING,
         )
         with self.chain.stage(f"run {out.name}", f"(training on {labels.name}, seed {seed})"):

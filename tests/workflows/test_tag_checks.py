@@ -9,7 +9,9 @@ import pytest
 
 from common.errors import UserError
 from labels.reader import Labels
-from workflows.tag_check_settings import SAID, Settings
+from parsing.job.run_folder import RunFolder
+from parsing.tags import Parsed, tags_table
+from workflows.tag_check_settings import LLM, SAID, Settings
 from workflows.tag_check_tables import tag_table, training_table
 from workflows.tag_check_world import CheckedWorld, Quality, Scores, _count, _quality
 from workflows.tag_checks import run
@@ -62,13 +64,29 @@ def test_tables_show_before_and_after_and_a_verdict():
         line == "| all that captions say | objects | 50.0 → 100.0 | 100.0 → 100.0 | 66.7 → 100.0 |"
     )
     text = training_table([("unchecked", [1.0, 2.0], [1, 2]), ("checked", [5.0, 6.1], [1, 2])])
-    assert "checked tags help" in text
+    assert "checked tags help mIoU" in text
+    assert "checked tags make no clear difference for expressions" in text
+
+
+def test_the_llms_tags_are_found_by_their_captions(settings, monkeypatch, tmp_path):
+    world = CheckedWorld(settings)
+    world.make()
+    texts = [one.caption.text for one in world.samples]
+    wanted = [Parsed([f"thing {i % 3}"], [("red", f"thing {i % 3}")]) for i in range(len(texts))]
+    of_text = dict(zip(texts, wanted, strict=True))  # two scenes can have one caption
+    order = sorted(of_text)
+    folder = RunFolder(str(tmp_path))
+    folder.commit(0, tags_table(range(len(order)), order, [of_text[one] for one in order]), {})
+    monkeypatch.setattr(world.chain, "tags", lambda parser: tmp_path)
+    found = world.tags(LLM)
+    assert [one.objects for one in found] == [of_text[text].objects for text in texts]
+    assert found[0].attributes == of_text[texts[0]].attributes
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"parsers": ("llm",)}, "--parsers takes said, nltk, spacy, tag2text, not 'llm'"),
+        ({"parsers": ("rake",)}, "--parsers takes said, llm, nltk, spacy, tag2text, not 'rake'"),
         ({"seeds": (0,), "parsers": (SAID,)}, "--trained nltk is none of --parsers"),
         ({"train": 0}, "--train"),
     ],

@@ -48,10 +48,11 @@ def distill(settings: DistillSettings) -> str:
         the table of figures, and where the student is; "" in all processes but the first.
 
     Raises:
-        UserError: as `read_examples`, `train`, `write_student` and `agreement`.
+        UserError: as `read_examples`, `read_others`, `train`, `write_student` and `agreement`.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from parsing.distillation.examples import digests, read_examples
+    from parsing.distillation.members import read_others, train_members
     from parsing.llm.models import PROVENANCE, find_model
     from parsing.llm.parser import LLMConfig
 
@@ -62,15 +63,16 @@ def distill(settings: DistillSettings) -> str:
     if tokens.tokenizer.eos_token_id is None:
         raise UserError(f"the tokenizer of {settings.base} has no token that ends a text")
     sources = read_examples(settings, tokens.prompt.form)
-    digest = settings.digest(digests(sources))
+    others = read_others(settings, base)
+    hashes = digests(sources) | {other.name: other.digest for other in others}
+    digest = settings.digest(hashes)
     if not settings.folder.exists():
-        from parsing.distillation.members import train_members
         from parsing.distillation.student_folder import write_student
 
-        model = train_members(settings, base.folder(), base.revision, tokens, sources)
+        model = train_members(settings, base.folder(), base.revision, tokens, sources, others)
         if int(os.environ.get("RANK", "0")):
             return ""
-        write_student(settings, base, tokens, model, sources, digest)
+        write_student(settings, base, tokens, model, sources, others, digest)
         del model
     from parsing.distillation.agreement import agreement
     from parsing.distillation.student_folder import add_figures, check_student

@@ -9,23 +9,30 @@ M members, R rank of an adapter, I inputs and O outputs of a layer.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
+from common.errors import UserError, reason
 from parsing.distillation.examples import Examples, digests, drawn
 from parsing.distillation.settings import DistillSettings
-from parsing.distillation.training import disk_errors, load_model, prepare, train
+from parsing.distillation.training import SCALE, disk_errors, load_model, prepare, train
+from parsing.llm.models import ADAPTER, PROVENANCE, Model
 from parsing.llm.prompt import PromptTokens
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
@@ -37,6 +44,7 @@ def train_members(
     revision: str | None,
     tokens: PromptTokens,
     sources: Sequence[Examples],
+    others: Sequence[Other] = (),
 ) -> PeftModel | PreTrainedModel:
     """Trains `settings.members` models one after another; what is finished is not trained again.
 
@@ -45,6 +53,7 @@ def train_members(
     Args:
         base, revision, tokens: as `train` takes them.
         sources: every member draws its examples from them.
+        others: students that were trained before, averaged with the members.
 
     Returns:
         the model with the mean of the members' weights.
@@ -52,8 +61,8 @@ def train_members(
     Raises:
         UserError: as `train`.
     """
-    digest = replace(settings, members=1).digest(digests(sources))
-    if settings.members == 1:
+    digest = replace(settings, members=1, average_with=()).digest(digests(sources))
+    if settings.members == 1 and not others:
         examples = drawn(sources, settings.epochs, settings.seed)
         return train(settings, base, revision, tokens, examples, digest)
     prepare(settings.training_folder, digest)
@@ -76,12 +85,63 @@ def train_members(
                     shutil.rmtree(member.training_folder)
         else:
             learned.append(load_file(finished))
+    learned += [each.weights for each in others]
     model = load_model(settings, base, revision)
     if isinstance(model, PeftModel):
-        set_peft_model_state_dict(model, mean_adapter(learned))
+        set_peft_model_state_dict(model, mean_adapter(learned, settings.rank))
     else:
         model.load_state_dict(mean_weights(learned), strict=False)
     return model
+
+
+@dataclass(frozen=True)
+class Other:
+    """A student that was trained before.
+
+    Attributes:
+        name: of its folder.
+        weights: of its adapter.
+        digest: SHA-256 of the adapter's file, in hex.
+        provenance: what its own folder says of it.
+    """
+
+    name: str
+    weights: dict[str, Tensor]
+    digest: str
+    provenance: dict[str, Any]
+
+
+def read_others(settings: DistillSettings, base: Model) -> list[Other]:
+    """The students of `--average-with`.
+
+    Raises:
+        UserError: a folder has no adapter, a damaged one, or one of another base or scale.
+    """
+    return [_other(Path(text), base) for text in settings.average_with]
+
+
+def _other(folder: Path, base: Model) -> Other:
+    adapter = folder / ADAPTER if (folder / ADAPTER).is_dir() else folder
+    try:
+        config = json.loads((adapter / "adapter_config.json").read_text())
+        path = adapter / "adapter_model.safetensors"
+        weights = load_file(path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        about = folder / PROVENANCE
+        provenance = json.loads(about.read_text()) if about.exists() else {}
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(
+            f"--average-with {folder}: no adapter can be read there ({reason(error)})"
+        ) from error
+    own = provenance.get("base", {}).get("digest")
+    if own != base.digest():
+        raise UserError(f"--average-with {folder}: its base model is not {base.source}")
+    if config["lora_alpha"] != SCALE * config["r"]:
+        raise UserError(
+            f"--average-with {folder}: its adapter is scaled by {config['lora_alpha'] / config['r']:g}, "
+            f"not by {SCALE}"
+        )
+    return Other(folder.name, weights, digest, provenance)
 
 
 def _learned(model: PeftModel | PreTrainedModel) -> dict[str, Tensor]:
@@ -100,16 +160,17 @@ def mean_weights(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-def mean_adapter(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The adapter of the members' rank that is nearest to the mean of their products.
+def mean_adapter(members: Sequence[Mapping[str, Tensor]], rank: int) -> dict[str, Tensor]:
+    """The adapter of a rank that is nearest to the mean of the members' products.
 
     An adapter adds B A to a layer, with A (R, I) and B (O, R). The mean of M such products has a
-    rank of up to M R; its R largest singular values are kept. The mean of the factors would not
+    rank of up to M R; its largest singular values are kept. The mean of the factors would not
     do: two members can have one product from different factors.
 
     Args:
         members: name -> weight, with the names of `peft`, `....lora_A.weight` and
-            `....lora_B.weight`.
+            `....lora_B.weight`; of any ranks.
+        rank: of the result.
 
     Returns:
         float32 weights under the same names.
@@ -120,7 +181,6 @@ def mean_adapter(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         if not name.endswith(_A):
             continue
         layer = name.removesuffix(_A)
-        rank = members[0][name].shape[0]
         left = torch.cat([each[layer + _B].float() for each in members], 1) / len(members)
         right = torch.cat([each[layer + _A].float() for each in members], 0)  # (M R, I)
         left_basis, left_rest = torch.linalg.qr(left)  # the product is never written out: it may

@@ -52,6 +52,12 @@ class DistillSettings:
     members: int = setting(
         1, "models trained one after another, whose mean is the student", metavar="N"
     )
+    average_with: tuple[str, ...] = setting(
+        (),
+        "finished student of the same base whose adapter counts as one more member; repeat for several",
+        metavar="DIR",
+        action="append",
+    )
     epochs: float = setting(1.0, "passes over the weighted captions of each member", metavar="N")
     batch: int = setting(16, "captions of an optimiser step, over all processes", metavar="N")
     lr: float = setting(1.5e-3, "highest learning rate; 4e-4 suits --full", metavar="X")
@@ -71,6 +77,8 @@ class DistillSettings:
         for name in ("epochs", "lr"):
             if not getattr(self, name) > 0:
                 raise UserError(f"--{name} must be above 0, not {getattr(self, name):g}")
+        if self.full and self.average_with:
+            raise UserError("--average-with averages adapters: leave --full out")
         if not 0 < self.held_out < 1:
             raise UserError(f"--held-out must lie between 0 and 1, not {self.held_out:g}")
 

@@ -27,15 +27,21 @@ from transformers import PreTrainedModel
 from common.errors import UserError
 from common.flags import command_line
 from parsing.distillation.examples import Examples
+from parsing.distillation.members import Other
 from parsing.distillation.settings import DistillSettings
 from parsing.distillation.training import disk_errors
 from parsing.llm.adapters import merge_adapter
-from parsing.llm.models import PROMPT, PROVENANCE, Model, find_model
+from parsing.llm.models import ADAPTER, PROMPT, PROVENANCE, Model, find_model
 from parsing.llm.prompt import PromptTokens, prompt_path
 
-ADAPTER = "adapter"
 CARD = "README.md"
-_PATHS = ("teacher", "gold", "test", "output")  # `sources` has their names; folders are private
+_PATHS = (
+    "teacher",
+    "gold",
+    "test",
+    "average_with",
+    "output",
+)  # `sources` has their names; folders are private
 _VERSIONS = ("torch", "transformers", "peft")
 
 
@@ -45,6 +51,7 @@ def write_student(
     tokens: PromptTokens,
     model: PeftModel | PreTrainedModel,
     sources: Sequence[Examples],
+    others: Sequence[Other],
     digest: str,
 ) -> None:
     """Writes the student's folder, the table of figures aside (see `add_figures`).
@@ -62,7 +69,7 @@ def write_student(
             model.to(torch.bfloat16).save_pretrained(aside)
         tokens.tokenizer.save_pretrained(aside)
         shutil.copyfile(prompt_path(settings.prompt), aside / PROMPT)
-        about = provenance(settings, base, sources) | {"digest": digest}
+        about = provenance(settings, base, sources, others) | {"digest": digest}
         about["files"] = {p.name: p.stat().st_size for p in sorted(aside.iterdir()) if p.is_file()}
         (aside / PROVENANCE).write_text(json.dumps(about, indent=1))
         (aside / CARD).write_text(card(settings, about, figures=None), encoding="utf-8")
@@ -93,7 +100,7 @@ def add_figures(settings: DistillSettings, table: str) -> None:
 def _without_folders(settings: DistillSettings) -> DistillSettings:
     names = {
         field: tuple(text.rstrip("/").rpartition("/")[2] for text in getattr(settings, field))
-        for field in ("teacher", "gold", "test")
+        for field in ("teacher", "gold", "test", "average_with")
     }
     return replace(settings, output=f"data/{settings.folder.name}", **names)
 
@@ -109,9 +116,12 @@ def _save_adapter(model: PeftModel, base: str, folder: Path) -> None:
 
 
 def provenance(
-    settings: DistillSettings, base: Model, sources: Sequence[Examples]
+    settings: DistillSettings,
+    base: Model,
+    sources: Sequence[Examples],
+    others: Sequence[Other],
 ) -> dict[str, Any]:
-    """JSON: what the student was trained on, and how."""
+    """JSON: what the student was trained on, and how; and the same of those averaged with it."""
     return {
         "base": {"model": base.source, "digest": base.digest()},
         "sources": [
@@ -124,6 +134,10 @@ def provenance(
                 "teacher": source.fingerprint,
             }
             for source in sources
+        ],
+        "averaged_with": [
+            {"name": each.name, "sha256": each.digest, "provenance": each.provenance}
+            for each in others
         ],
         "settings": {k: v for k, v in asdict(settings).items() if k not in _PATHS},
         "versions": {name: version(name) for name in _VERSIONS},

@@ -42,6 +42,7 @@ _POOL = 50  # batches from which rows of one length are taken
 _IGNORED = -100  # label of a token that is no part of the answer
 _STATE = "trainer_state.json"  # the last file of a checkpoint
 _SETTINGS = "settings.json"
+SCALE = 2  # of an adapter's product (`lora_alpha` over the rank)
 
 
 def train(
@@ -208,7 +209,7 @@ def load_model(
     torch.manual_seed(settings.seed)  # of the adapter's first weights
     adapter = LoraConfig(
         r=settings.rank,
-        lora_alpha=2 * settings.rank,
+        lora_alpha=SCALE * settings.rank,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )

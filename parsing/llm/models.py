@@ -17,6 +17,7 @@ from parsing.llm import embedded_model, student
 
 PROMPT = "prompt.yaml"  # in a model's folder: the prompt that the model was trained with
 PROVENANCE = "tagalign.json"  # in a student's folder: what it was trained on, and how
+ADAPTER = "adapter"  # in a student's folder: the LoRA weights alone
 # Of a weight file, bytes: one up to this size is hashed whole, a larger one in so many parts of a size.
 _WHOLE, _PARTS, _PART = 16 << 20, 256, 16 << 10
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 
 from common.errors import UserError
 from parsing.distillation import members
 from parsing.distillation.examples import Example, Examples
-from parsing.distillation.members import mean_adapter, mean_weights, train_members
+from parsing.distillation.members import mean_adapter, mean_weights, read_others, train_members
 from parsing.distillation.settings import DistillSettings
+from parsing.distillation.training import load_model
 
 SOURCES = [
     Examples("web", 2.0, [Example(f"a red car {n}", "red: car") for n in range(8)]),
@@ -46,13 +50,13 @@ def test_a_mean_that_fits_the_rank_is_exact():
         "layer.lora_A.weight": turn.T @ first["layer.lora_A.weight"],
         "layer.lora_B.weight": 3 * first["layer.lora_B.weight"] @ turn,
     }
-    torch.testing.assert_close(product(mean_adapter([first, second])), 2 * product(first))
+    torch.testing.assert_close(product(mean_adapter([first, second], 4)), 2 * product(first))
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(30, 20), (30, 7), (3, 20)])
 def test_a_mean_beyond_the_rank_is_the_nearest_of_that_rank(inputs, outputs):
     own = [adapter(4, inputs, outputs, seed) for seed in range(3)]
-    found = mean_adapter(own)
+    found = mean_adapter(own, 4)
     assert found["layer.lora_A.weight"].shape == (4, inputs)
     assert found["layer.lora_B.weight"].shape == (outputs, 4)
     u, s, v = torch.linalg.svd(sum(product(each) for each in own) / 3, full_matrices=False)
@@ -77,7 +81,7 @@ def test_the_student_is_the_mean_of_members_that_differ(
     model = train_members(settings, str(tiny_model), None, tokens, SOURCES)
     assert len(learned) == 2
     assert any((learned[0][name] != learned[1][name]).any() for name in learned[0])
-    expected = mean_weights(learned) if full else mean_adapter(learned)
+    expected = mean_weights(learned) if full else mean_adapter(learned, 4)
     assert isinstance(model, PeftModel) is not full
     for name, value in told(model).items():
         torch.testing.assert_close(value.float(), expected[name], msg=name)
@@ -120,3 +124,74 @@ def test_members_are_added_and_those_of_other_settings_refused(
     assert begun == ["member-2"]
     with pytest.raises(UserError, match="holds a training with other settings or data"):
         train_members(replace(settings, lr=1e-3), str(tiny_model), None, tokens, SOURCES)
+
+
+class Base:
+    """A base model that was found already."""
+
+    source = "tiny"
+
+    @staticmethod
+    def digest():
+        return "abc"
+
+
+@pytest.fixture
+def student(tmp_path, tiny_model, settings):
+    """A finished student's folder: its adapter and its provenance."""
+    folder = tmp_path / "earlier"
+    model = load_model(replace(settings, seed=7), str(tiny_model), None)
+    rng = torch.Generator().manual_seed(7)
+    for name, value in model.named_parameters():
+        if "lora_B" in name:
+            value.data.copy_(torch.randn(value.shape, generator=rng))
+    model.save_pretrained(folder / "adapter")
+    (folder / "tagalign.json").write_text(json.dumps({"base": {"digest": "abc"}, "sources": []}))
+    return folder
+
+
+def test_an_earlier_student_counts_as_one_more_member(tiny_model, tokens, settings, student):
+    settings = replace(settings, members=1, average_with=(str(student),))
+    others = read_others(settings, Base)
+    assert others[0].provenance["sources"] == []
+    model = train_members(settings, str(tiny_model), None, tokens, SOURCES, others)
+    own = load_file(settings.training_folder / "member-0.safetensors")
+    found = members._learned(model)
+    expected = mean_adapter([own, others[0].weights], 4)
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], msg=name, atol=1e-4, rtol=1e-3)
+    assert (found["base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"] != 0).any()
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda folder: shutil.rmtree(folder), "no adapter can be read there"),
+        (
+            lambda folder: (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"half"),
+            "no adapter can be read there",
+        ),
+        (lambda folder: (folder / "tagalign.json").write_text("{"), "no adapter can be read there"),
+        (lambda folder: (folder / "tagalign.json").unlink(), "its base model is not tiny"),
+        (
+            lambda folder: (folder / "tagalign.json").write_text('{"base": {"digest": "other"}}'),
+            "its base model is not tiny",
+        ),
+        (
+            lambda folder: (folder / "adapter" / "adapter_config.json").write_text(
+                '{"r": 4, "lora_alpha": 4}'
+            ),
+            "its adapter is scaled by 1, not by 2",
+        ),
+    ],
+)
+def test_a_student_that_cannot_be_averaged_is_told(harm, told, settings, student):
+    harm(student)
+    with pytest.raises(UserError, match=told) as error:
+        read_others(replace(settings, average_with=(str(student),)), Base)
+    assert "\n" not in str(error.value)
+
+
+def test_all_weights_are_not_averaged_with_adapters(settings):
+    with pytest.raises(UserError, match="--average-with averages adapters: leave --full out"):
+        replace(settings, full=True, average_with=("x",))

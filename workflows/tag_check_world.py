@@ -219,15 +219,18 @@ class CheckedWorld:
             CHECKED: (Path(self.check_settings(parser).out), False),
             SOFT: (whole, True),
         }
-        lines = []
-        for name, (labels, soft) in ways.items():
-            runs = [
-                str(self._train(f"{name}-{parser}", labels, soft, s)) for s in self.settings.seeds
-            ]
-            miou = [100 * segmentation(self.chain, run)["miou"] for run in runs]
-            said = [100 * referring(self.chain, run)["mean_iou"] for run in runs]
-            lines.append((name, miou, said))
-        return lines
+        runs: dict[str, list[str]] = {name: [] for name in ways}
+        for seed in self.settings.seeds:  # so that a run that is cut off leaves whole pairs
+            for name, (labels, soft) in ways.items():
+                runs[name].append(str(self._train(f"{name}-{parser}", labels, soft, seed)))
+        return [
+            (
+                name,
+                [100 * segmentation(self.chain, run)["miou"] for run in of],
+                [100 * referring(self.chain, run)["mean_iou"] for run in of],
+            )
+            for name, of in runs.items()
+        ]
 
     def _train(self, name: str, labels: Path, soft: bool, seed: int) -> Path:
         out = self.folder / "runs" / f"{name}-seed{seed}"

@@ -21,6 +21,7 @@ from training.surgery import SURGERY
 
 T = TypeVar("T")
 _BASELINES = ", ".join(BASELINES)
+MOST_TEXTS = 255  # a mask of eight bits has a number for each, and one for the background
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +203,8 @@ class ShowSettings(ModelSettings):
                 raise UserError(f"no {what} named (--{what})")
         if any(not text.strip() for text in self.texts):
             raise UserError("--text is empty")
+        if len(self.texts) > MOST_TEXTS:
+            raise UserError(f"--text takes at most {MOST_TEXTS} texts, not {len(self.texts)}")
         if not Path(self.image).is_file():
             raise UserError(f"there is no image {self.image}")
 

@@ -205,12 +205,15 @@ def load_trained(module: nn.Module, tensors: dict[str, Tensor], prefix: str, nam
         name: of the file that they are from, for the message.
 
     Raises:
-        UserError: they are the tensors of another module.
+        UserError: they are the tensors of another module, or hold NaN or infinity.
     """
     try:
         module.load_state_dict(_part(tensors, prefix))
     except RuntimeError as error:
         raise UserError(f"{name} does not fit the settings beside it") from error
+    odd = [key for key, tensor in module.state_dict().items() if not tensor.isfinite().all()]
+    if odd:
+        raise UserError(f"{name} holds values that are no numbers, in {odd[0]}")
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from common.errors import UserError, reason
 from eval.confusion import IGNORE
 from eval.datasets.description import OUTSIDE, VALUES, Description
 from training.images import decode_image
+from training.shards import is_hidden
 
 BACKGROUND = "background"
 RELEASE_NAMES = "release"  # the authors' names of classes, see `class_names`
@@ -194,6 +195,12 @@ def find_folder(
     else:
         what = f"{about.title} is incomplete: {best[1]} lacks {_or(best[2])}"
     raise UserError(f"{what}; looked in {looked}; get it from {about.source}")
+
+
+def listed(folder: Path, pattern: str) -> list[Path]:
+    """The files below a folder that match a glob pattern, sorted; hidden ones are left out."""
+    found = folder.glob(pattern)
+    return sorted(path for path in found if not is_hidden(str(path.relative_to(folder))))
 
 
 def check_pairs(benchmark: Benchmark, masks: dict[str, Path] | None = None) -> None:

@@ -22,6 +22,7 @@ from eval.datasets.benchmarks import (
     check_keys,
     check_pairs,
     find_folder,
+    listed,
     read_mask,
 )
 from eval.datasets.description import Description
@@ -106,7 +107,7 @@ class Ade20k(MaskFolder):
         folder = find_folder(root, self.PLACES, needed, self.description)
         return [
             (image.stem, image, folder / needed[1] / f"{image.stem}.png")
-            for image in sorted((folder / needed[0]).glob("*.jpg"))
+            for image in listed(folder / needed[0], "*.jpg")
         ]
 
 
@@ -154,11 +155,11 @@ class CocoStuff(RawOrConverted):
 
     def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
         images, masks = self.folders(root, self.description)
-        converted = any(masks.glob("*_labelTrainIds.png"))
+        converted = bool(listed(masks, "*_labelTrainIds.png"))
         ending = "_labelTrainIds.png" if converted else ".png"
         return [
             (image.stem, image, masks / f"{image.stem}{ending}")
-            for image in sorted(images.glob("*.jpg"))
+            for image in listed(images, "*.jpg")
         ]
 
 
@@ -181,14 +182,14 @@ class CocoObjectMasks(MaskFolder):
     def found(cls, root: Path) -> bool:
         """Whether there are maps below a folder."""
         places = [root / place / masks for place in CocoStuff.PLACES for masks in CocoStuff.MASKS]
-        return any(folder.is_dir() and any(folder.glob("*.png")) for folder in places)
+        return any(folder.is_dir() and listed(folder, "*.png") for folder in places)
 
     def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
         images, masks = CocoStuff.folders(root, self.description)
-        self.ending = next(one for one in self.ENDINGS if any(masks.glob(f"*{one}")))
+        self.ending = next(one for one in self.ENDINGS if one == ".png" or listed(masks, f"*{one}"))
         return [
             (image.stem, image, masks / f"{image.stem}{self.ending}")
-            for image in sorted(images.glob("*.jpg"))
+            for image in listed(images, "*.jpg")
         ]
 
     @cached_property
@@ -234,10 +235,10 @@ class Cityscapes(RawOrConverted):
     def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
         needed = ("leftImg8bit/val", "gtFine/val")
         folder = find_folder(root, self.PLACES, needed, self.description)
-        converted = any((folder / needed[1]).glob("*/*_labelTrainIds.png"))
+        converted = bool(listed(folder / needed[1], "*/*_labelTrainIds.png"))
         ending = "_gtFine_labelTrainIds.png" if converted else "_gtFine_labelIds.png"
         pairs = []
-        for image in sorted((folder / needed[0]).glob("*/*_leftImg8bit.png")):
+        for image in listed(folder / needed[0], "*/*_leftImg8bit.png"):
             key = image.name.removesuffix("_leftImg8bit.png")
             pairs.append((key, image, folder / needed[1] / image.parent.name / f"{key}{ending}"))
         return pairs
@@ -255,7 +256,7 @@ class ImageNetS(MaskFolder):
         places = (".", name, f"imagenet-s/{name}", f"ImageNetS/{name}")
         needed = ("validation", "validation-segmentation")
         folder = find_folder(root, places, needed, self.description)
-        self.synsets = sorted(p.name for p in (folder / needed[0]).iterdir() if p.is_dir())
+        self.synsets = [one.name for one in listed(folder / needed[0], "*") if one.is_dir()]
         known = ImageNetInfo("imagenet-1k").label_names()
         if len(self.synsets) != count or not set(self.synsets) <= set(known):
             raise UserError(
@@ -267,7 +268,7 @@ class ImageNetS(MaskFolder):
         return [
             (f"{one}/{image.stem}", image, folder / needed[1] / one / f"{image.stem}.png")
             for one in self.synsets
-            for image in sorted((folder / needed[0] / one).glob("*.JPEG"))
+            for image in listed(folder / needed[0] / one, "*.JPEG")
         ]
 
     @property
@@ -314,6 +315,6 @@ class OwnFolder(MaskFolder):
         folder = find_folder(root, (".",), ("images", "masks"), self.description)
         return [
             (image.stem, image, folder / "masks" / f"{image.stem}.png")
-            for image in sorted((folder / "images").iterdir())
-            if image.suffix.lower() in ENDINGS and not image.name.startswith(".")
+            for image in listed(folder / "images", "*")
+            if image.suffix.lower() in ENDINGS
         ]

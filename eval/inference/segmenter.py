@@ -248,7 +248,8 @@ def highest(scores: Tensor) -> tuple[Tensor, Tensor]:
     below = scores.sub_(best).sign_()  # 0 where a class is the best, else -1
     number = torch.arange(count, dtype=scores.dtype, device=scores.device)[:, None]  # (n, 1)
     torch.add(-number, below, alpha=count, out=below)  # -class of the best, less than -n of others
-    return best[:, 0], -below.amax(1).long()
+    found = -below.amax(1)  # (rows, width), NaN where a score is
+    return best[:, 0], found.nan_to_num_(nan=0.0).long()
 
 
 def _best_at(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ protocols, which are other values of the same fields.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -143,8 +144,10 @@ class Inference:
                 raise UserError(f"{flag} is one of {', '.join(known)}, not '{value}'")
         if not 0 <= self.clip_weight <= 1:
             raise UserError(f"--clip-weight is between 0 and 1, not {self.clip_weight}")
-        if self.scale is not None and not self.scale > 0:
-            raise UserError(f"--scale is above 0, not {self.scale}")
+        if self.scale is not None and not 0 < self.scale < math.inf:
+            raise UserError(f"--scale is a number above 0, not {self.scale}")
+        if not math.isfinite(self.bias):
+            raise UserError(f"--bias is a number, not {self.bias}")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UserError(f"--threshold is between 0 and 1, not {self.threshold}")
         for flag, value, least in (

@@ -52,6 +52,7 @@ def test_without_a_run_surgery_is_shown_beside_clip(tmp_path, clip_folder):
         ({"--port": "70000"}, "--port is a number up to 65535"),
         ({"--run": "/no/run"}, "is not a training run"),
         ({"--image": "TORN"}, "it cannot be read"),
+        ({"--bias": "inf"}, "--bias is a number"),
     ],
 )
 def test_mistakes_are_one_sentence(change, message, tmp_path, run_folder, capsys):
@@ -65,3 +66,10 @@ def test_mistakes_are_one_sentence(change, message, tmp_path, run_folder, capsys
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ")
     assert message in error
+
+
+def test_more_texts_than_a_mask_has_numbers_are_refused(tmp_path, capsys):
+    save_image(tmp_path / "cat.jpg", 1)
+    texts = [f"thing {number}" for number in range(256)]
+    assert main(["--image", str(tmp_path / "cat.jpg"), "--text", *texts]) == 2
+    assert "--text takes at most 255 texts, not 256" in capsys.readouterr().err

@@ -6,6 +6,8 @@ import json
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from common.errors import UserError
@@ -115,4 +117,18 @@ def test_what_is_no_run_is_one_sentence(world, tmp_path, save_clip):
         load_dense(settings.folder)
     (path / "settings.json").write_text('{"settings": {"labels": 1, "nope": 2}}')
     with pytest.raises(UserError, match=r"settings\.json is damaged"):
+        load_dense(settings.folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_one_sentence(value, world, tmp_path):
+    settings = world.settings(tmp_path, steps=1)
+    train(settings)
+    path = tmp_path / "runs" / "tagalign" / "projector.safetensors"
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors["head.proj"][0, 0] = value
+    save_file(tensors, path, about)
+    with pytest.raises(UserError, match=r"holds values that are no numbers, in proj"):
         load_dense(settings.folder)

@@ -259,6 +259,23 @@ def test_a_list_that_names_an_image_twice_is_refused(tmp_path):
         open_benchmark("voc", tmp_path)
 
 
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_hidden_files_and_folders_are_no_images_and_no_masks(name, tmp_path):
+    MINIATURES[name](tmp_path)
+    keys = list(open_benchmark(name, tmp_path).keys)
+    for path in [one for one in tmp_path.rglob("*") if one.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")  # as macOS leaves them
+        converted = path.with_name(f"._{path.stem}_labelTrainIds.png")
+        converted.write_bytes(b"")
+        (path.parent / ".ipynb_checkpoints").mkdir(exist_ok=True)
+        shutil.copy(path, path.parent / ".ipynb_checkpoints")
+        shutil.copytree(path.parent, path.parent / "__MACOSX", dirs_exist_ok=True)
+    benchmark = open_benchmark(name, tmp_path)
+    assert list(benchmark.keys) == keys
+    for key in keys:
+        benchmark.truth(key)
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"BM", b"\x89PNG\r\n\x1a\n", b"II*\0" + b"\xff" * 40, b"P6 9"]
 )

@@ -145,6 +145,13 @@ def test_a_batch_of_images_has_the_labels_of_single_images(trained, pamr):
         assert (labels == alone).mean() > 0.999
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2000, 3), (3, 700)])
+def test_an_image_of_any_shape_has_a_class_at_each_pixel(trained, size):
+    labels = segmenter(trained, 0.3).label_maps([picture(*size)])[0]
+    assert labels.shape == size[::-1]
+    assert set(np.unique(labels)) <= set(range(len(NAMES) + 1))
+
+
 def test_the_map_of_an_image_is_the_mean_of_its_windows(trained):
     image = picture(80, 32, 4)  # windows at 0, 16, 32, 48
     whole = segmenter(trained).similarities(image)

@@ -90,6 +90,10 @@ class ParserChoice:
         Raises:
             UserError: a flag that the parser needs is missing, or a value is out of its range.
         """
+        if self.parser != "llm" and self.endpoint is not None:
+            raise UserError(
+                f"--endpoint is asked by the LLM parser, and --parser {self.parser} needs none"
+            )
         if self.parser == "nltk":
             from parsing.baselines.nltk_parser import NltkConfig
 

@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,6 +34,12 @@ ROUNDS = 2  # of tries of a request that fails while others are answered
 PAUSE_SECONDS = 5.0  # between two rounds, at least
 KEY = "OPENAI_API_KEY"  # environment variable, sent as a bearer token
 BAD_IN_A_ROW = 100  # answers without a text, beyond which the server is at fault and no caption
+_HINTS = {
+    openai.AuthenticationError: f"the environment variable {KEY} holds the key",
+    openai.PermissionDeniedError: f"the environment variable {KEY} holds the key",
+    openai.NotFoundError: "look at the path of --endpoint, which often ends with /v1, and at "
+    "--endpoint-model",
+}
 GROUP = 8  # prompts of one request, where that leaves enough requests at once
 
 
@@ -132,7 +139,9 @@ class Client:
                 openai.PermissionDeniedError,
                 openai.NotFoundError,
             ) as error:
-                raise UserError(f"the endpoint {self._server.url} {_said(error)}") from error
+                raise UserError(
+                    f"the endpoint {self._server.url} {_said(error)}: {_HINTS[type(error)]}"
+                ) from error
             except (
                 openai.RateLimitError,
                 openai.InternalServerError,
@@ -157,7 +166,9 @@ class Client:
             except ValueError as error:  # no JSON
                 return self._noted(_failed(f"the endpoint's answer is not JSON: {error}", count))
             else:
-                return self._noted(completions_of(data, count))
+                if isinstance(data, dict):
+                    return self._noted(completions_of(data, count))
+                return self._noted(_failed(f"the endpoint's answer is {_shown(data)}", count))
 
     def _noted(self, found: list[Completion]) -> list[Completion]:
         """Raises `UserError` where the server answers, but has sent no text for too long."""
@@ -222,7 +233,28 @@ def _said(error: openai.APIError) -> str:
     if isinstance(error, openai.APIConnectionError):
         cause = error.__cause__ or error
         return f"cannot be reached ({' '.join(str(cause).split()) or type(cause).__name__})"
-    body = error.body if isinstance(error.body, dict) else {}
-    inner = body.get("error") if isinstance(body.get("error"), dict) else body
-    text = " ".join(str(inner.get("message") or error.message).split())
-    return f"said {error.status_code}: {text[:200]}"
+    body = error.body
+    inner = body.get("error", body) if isinstance(body, dict) else body
+    if isinstance(inner, dict):
+        inner = inner.get("message") or inner.get("detail")
+    told = isinstance(inner, str) and inner.strip() and not _is_page(inner)
+    text = " ".join(inner.split())[:200] if told else f"with {_shown(body)}"
+    if len(key := os.environ.get(KEY, "")) >= 8:  # some repeat it; a shorter one may be a word
+        text = text.replace(key, "…")
+    return f"said {error.status_code}{':' if told else ''} {text}"
+
+
+def _shown(data: Any) -> str:
+    """What came instead of a JSON object: `no JSON object but a web page`."""
+    text = " ".join(str(data or "").split())
+    if not text:
+        what = "nothing"
+    elif _is_page(text):
+        what = "a web page"
+    else:
+        what = f"'{text[:80]}'"
+    return f"no JSON object but {what}"
+
+
+def _is_page(text: str) -> bool:
+    return re.match(r"\s*<(!doctype|html|head|body)\b", text, re.IGNORECASE) is not None

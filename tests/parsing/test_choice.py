@@ -52,6 +52,8 @@ def test_where_a_server_is_asked_no_cluster_is_asked_for_gpus():
     [
         ({"endpoint": "http://h"}, "--endpoint needs --endpoint-model NAME"),
         ({"endpoint_model": "m"}, "give --endpoint URL as well"),
+        ({"endpoint": "http://h", "parser": "nltk"}, "--endpoint is asked by the LLM parser"),
+        ({"endpoint": "http://h", "parser": "fake"}, "and --parser fake needs none"),
         ({"model": "smollm2"}, "--model is about an engine of one's own"),
         ({"tensor_parallel": 2}, "--tensor-parallel is about an engine of one's own"),
         ({"engine": ("seed=1",)}, "--engine is about an engine of one's own"),

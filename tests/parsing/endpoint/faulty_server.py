@@ -24,6 +24,7 @@ class FaultyServer(ThreadingHTTPServer):
         weather: a fault's share of all requests, by its name.
         key: the only one that is let in, or None.
         status: with which every request is answered, whatever it asks; None answers.
+        always: status, body and headers of every answer, or None.
     """
 
     daemon_threads = True
@@ -36,6 +37,7 @@ class FaultyServer(ThreadingHTTPServer):
         self.takes_lists = True
         self.seconds = 0.0  # that every answer takes
         self.status: int | None = None
+        self.always: tuple[int, bytes, dict[str, str]] | None = None
         self.asked: list[tuple[str, dict]] = []
         self.met: Counter[str] = Counter()
         self.now = self.most = 0  # captions in work, and the largest number of them
@@ -94,6 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, body: dict) -> None:
         if self.server.key and self.headers["Authorization"] != f"Bearer {self.server.key}":
             return self._send(401, {"error": {"message": "wrong key"}})
+        if self.server.always is not None:
+            return self._send(*self.server.always)
         if self.server.status is not None:
             return self._send(self.server.status, {"error": {"message": "closed\ntoday"}})
         chat = self.path.endswith("/chat/completions")

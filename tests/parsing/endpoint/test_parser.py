@@ -143,7 +143,7 @@ def test_what_goes_wrong_once_is_asked_again_and_costs_no_row(server, build, fau
     [
         ("badjson", "the endpoint's answer is not JSON"),
         ("shape", "the endpoint's answer is malformed (ValueError: 0 answers instead of 1)"),
-        ("page", "malformed (TypeError: string indices"),
+        ("page", "the endpoint's answer is no JSON object but a web page"),
         ("null", "malformed (TypeError: it holds no text)"),
         ("refuse", "the endpoint said 400: the prompt is too long"),
     ],
@@ -249,6 +249,41 @@ def test_a_wrong_start_is_told_before_a_row_is_lost(server, build, monkeypatch):
     assert build().parse(["a house"])[0].status == OK
     server.key, server.status = None, 400
     with pytest.raises(UserError, match=r"answers no caption: the endpoint said 400: closed today"):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "said"),
+    [
+        (b"<html>\n<p>Nothing here</p></html>", "text/html", "with no JSON object but a web page"),
+        (b"<!DOCTYPE html><p>x", "text/html", "with no JSON object but a web page"),
+        (b"go\naway", "text/plain", ": go away"),
+        (b"", "text/plain", "with no JSON object but nothing"),
+        (b'{"detail": "Not Found"}', "application/json", ": Not Found"),
+        (b'{"error": "no such\\nmodel"}', "application/json", ": no such model"),
+        (b'{"message": "no model m"}', "application/json", ": no model m"),
+        (b'{"error": {"message": "bad key sk-mine-1"}}', "application/json", ": bad key …"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("status", "hint"), [(401, "OPENAI_API_KEY holds the key"), (404, "look at the path")]
+)
+def test_whatever_a_server_says_of_itself_becomes_one_sentence_with_what_to_do(
+    server, build, monkeypatch, body, kind, said, status, hint
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-mine-1")
+    server.always = (status, body, {"Content-Type": kind})
+    with pytest.raises(UserError) as told:
+        build()
+    assert f"{server.url}/v1 said {status}{' ' * (said[0] != ':')}{said}: " in str(told.value)
+    assert hint in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("body", [b"<html>sign in</html>", b"[1]", b'"a"', b"3", b"null", b""])
+def test_an_answer_that_is_no_object_is_told_before_a_row_is_lost(server, build, body):
+    server.always = (200, body, {})
+    with pytest.raises(UserError, match=r"answers no caption: the endpoint's answer is n"):
         build()
 
 

@@ -119,8 +119,8 @@ def load_clip(
 
     Raises:
         UserError: no such model or weights, weights of another model, a model that is not a
-            ViT with a class token, a download that failed, or a file of weights that may have
-            been trained with either activation.
+            ViT with a class token, a download that failed, weights with NaN or infinity, or a file of
+            weights that may have been trained with either activation.
     """
     folder = Path(model)
     if folder.is_dir():
@@ -145,6 +145,11 @@ def load_clip(
     if quick_gelu is False:  # open_clip takes no flag against a configuration
         _use_plain_gelu(built)
     _check_vision(built, model)
+    odd = [key for key, tensor in built.named_parameters() if not tensor.isfinite().all()]
+    if odd:
+        raise UserError(
+            f"the weights of {weights or model} hold values that are no numbers, in {odd[0]}"
+        )
     name = f"{model}/{weights}" if weights else model
     return Clip(built, open_clip.get_tokenizer(model), name).to(device)
 

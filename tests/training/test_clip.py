@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import open_clip
 import pytest
 import torch
@@ -193,6 +195,52 @@ def test_files_that_are_not_this_models_weights_are_one_sentence(small_vit, tmp_
     (folder / "open_clip_model.safetensors").unlink()
     with pytest.raises(UserError, match="no weights"):
         load_clip(str(folder))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("name", ["w.pt", "w.bin", "w.pth", "w.safetensors"])
+def test_weights_are_read_however_a_trainer_saved_them(name, prefix, wrapped, small_vit, tmp_path):
+    model = open_clip.create_model(small_vit).eval()
+    expected = {key: tensor.half() for key, tensor in model.state_dict().items()}
+    state = {prefix + key: tensor for key, tensor in expected.items()}
+    if name.endswith("safetensors"):
+        save_file(state, tmp_path / name)
+    else:
+        torch.save({"state_dict": state, "epoch": 3} if wrapped else state, tmp_path / name)
+    loaded = load_clip(small_vit, str(tmp_path / name)).model.state_dict()
+    for key, tensor in expected.items():
+        assert torch.equal(loaded[key], tensor.to(loaded[key].dtype))
+
+
+class Trap:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_weights_with_code_are_refused_and_the_code_does_not_run(inside, small_vit, tmp_path):
+    trap = Trap(tmp_path / "ran")
+    state = dict(open_clip.create_model(small_vit).state_dict())
+    torch.save(state | {"extra": trap} if inside else trap, tmp_path / "w.pt")
+    with pytest.raises(UserError, match="cannot read the weights in") as caught:
+        load_clip(small_vit, str(tmp_path / "w.pt"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_no_numbers_are_one_sentence(value, small_vit, tmp_path):
+    state = open_clip.create_model(small_vit).state_dict()
+    state["visual.proj"][2, 1] = value
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match=r"hold values that are no numbers, in visual\.proj"):
+        load_clip(small_vit, str(tmp_path / "w.safetensors"))
 
 
 def test_a_convolutional_clip_is_refused():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -193,3 +195,95 @@ def test_a_path_is_as_good_as_its_content(tmp_path):
     path.write_bytes(saved(quarters(), "PNG"))
     assert difference(decode_image(path), decode_image(path.read_bytes())) == 0
     assert difference(decode_image(str(path)), quarters()) == 0
+
+
+def deep_png(values: np.ndarray, colour: int) -> bytes:
+    """A PNG of 16 bits a channel, which Pillow reads and does not write.
+
+    Args:
+        values: uint16 of shape (height, width, channels).
+        colour: PNG's number of the channels: 2 red, green, blue; 4 grey and alpha; 6 all four.
+    """
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        size = struct.pack(">I", len(content))
+        return size + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, colour, 0, 0, 0)
+    data = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
+
+
+def test_deep_colours_keep_their_shades_and_deep_alpha_lies_on_white():
+    rgb = np.asarray(quarters()).astype(np.uint16) * 257
+    assert difference(decode_image(deep_png(rgb, 2)), quarters()) == 0
+    alpha = np.full((*rgb.shape[:2], 1), 65_535, np.uint16)
+    alpha[:, :24] = 0
+    for channels, colour in ((rgb, 6), (rgb[..., :1], 4)):
+        values = np.asarray(decode_image(deep_png(np.concatenate([channels, alpha], 2), colour)))
+        assert (values[:, :24] == 255).all()
+        assert (values[:, 24:, 0] == rgb[:, 24:, 0] // 257).all()
+
+
+LOSSY = {"quality": 95, "subsampling": 0}
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "options", "most"),
+    [
+        ("CMYK", "JPEG", LOSSY, 3),
+        ("CMYK", "TIFF", {}, 1),
+        ("YCbCr", "JPEG", LOSSY, 3),
+        ("YCbCr", "TIFF", {}, 3),
+        ("LAB", "TIFF", {}, 7),  # eight bits of Lab are coarse
+        ("P", "PNG", {}, 0),
+        ("P", "GIF", {}, 0),
+        ("P", "BMP", {}, 0),
+        ("P", "TIFF", {}, 0),
+        ("RGB", "BMP", {}, 0),
+        ("RGB", "WEBP", {"lossless": True}, 0),
+        ("RGB", "JPEG", LOSSY | {"progressive": True}, 3),
+        ("RGB", "TIFF", {"compression": "tiff_lzw"}, 0),
+    ],
+)
+def test_files_of_every_kind_show_what_was_saved(mode, kind, options, most):
+    image = quarters()
+    if mode == "P":
+        image = image.quantize(16)
+    elif mode != "RGB":
+        image = image.convert(mode)
+    assert difference(decode_image(saved(image, kind, **options)), quarters()) <= most
+
+
+@pytest.mark.parametrize("mode", ["1", "L"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "GIF"])
+def test_grey_and_two_valued_files_become_grey_colours(mode, kind):
+    values = np.zeros((20, 30), bool)
+    values[:, 10:] = True
+    ours = grey(decode_image(saved(Image.fromarray(values).convert(mode), kind)))
+    assert (ours == 255 * values).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_an_animation_the_first_image_counts(kind):
+    later = [Image.new("RGB", quarters().size, colour) for colour in ("yellow", "black")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = saved(quarters(), kind, save_all=True, append_images=later, **options)
+    assert difference(decode_image(data), quarters()) < 2
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 10), (3, 3000)])
+def test_images_of_any_shape_are_decoded_and_cropped(size):
+    data = saved(Image.new("RGB", size, (200, 10, 10)), "PNG")
+    assert decode_image(data).size == size
+    for crop in ("center", "random"):
+        square = Augmentation(32, crop)(data, 7)
+        assert square.shape == (32, 32, 3)
+        assert (square == (200, 10, 10)).all()
+
+
+def test_a_files_name_does_not_say_its_format(tmp_path):
+    path = tmp_path / "really_webp.jpg"
+    path.write_bytes(saved(quarters(), "WEBP", lossless=True))
+    assert difference(decode_image(path), quarters()) == 0

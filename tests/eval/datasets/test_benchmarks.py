@@ -277,7 +277,17 @@ def test_hidden_files_and_folders_are_no_images_and_no_masks(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"BM", b"\x89PNG\r\n\x1a\n", b"II*\0" + b"\xff" * 40, b"P6 9"]
+    "content",
+    [
+        b"",
+        b"BM",
+        b"\x89PNG\r\n\x1a\n",
+        b"II*\0" + b"\xff" * 40,
+        b"P6 9",
+        b"P6 99999 99999 255\n",  # more pixels than Pillow decodes
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",  # no decoder is installed for it
+        b"<html>404 not found</html>",
+    ],
 )
 def test_a_file_that_is_no_image_is_a_bad_image(content, tmp_path):
     (tmp_path / "image.png").write_bytes(content)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import random
 import tarfile
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from PIL import Image
 
 from common.errors import UserError
 from common.storage import Folder
@@ -18,11 +16,9 @@ from labels.label_file import LABELS, LabelWriter
 from labels.reader import Labels
 from labels.vocabulary import OBJECT, Vocabulary
 from training import data as data_module
-from training import images as images_module
-from training.augment import Augmentation, middle, random_box, resize
+from training.augment import Augmentation
 from training.data import LabelledImages, MicroBatches, Order, cached_join, join, make_loader
 from training.images import ImageReader, find_images, index_shard, open_index
-from training.shards import DamagedShard
 
 
 @pytest.fixture
@@ -238,229 +234,3 @@ def test_another_image_takes_the_place_of_one_that_cannot_be_decoded(
     assert batch.pixels[1].any()
     again = make_data(world, cache, images=images).__getitems__([4])
     assert torch.equal(again.pixels[0], batch.pixels[1])  # chosen by the item alone
-
-
-@pytest.fixture
-def crops(monkeypatch) -> list:
-    """Size of what was decoded and box of what was cut out of it, of every image from now on."""
-    taken, crop = [], Image.Image.crop
-
-    def spy(self, box):
-        taken.append((self.size, box))
-        return crop(self, box)
-
-    monkeypatch.setattr(Image.Image, "crop", spy)
-    return taken
-
-
-def jpeg(image: Image.Image) -> bytes:
-    sink = io.BytesIO()
-    image.save(sink, "JPEG", quality=95)
-    return sink.getvalue()
-
-
-@pytest.mark.parametrize("crop", ["random", "center"])
-@pytest.mark.parametrize(("factor", "scale"), [(1, 1), (2, 2), (7, 8)])
-def test_an_image_decoded_at_a_reduced_scale_looks_as_if_it_were_not(crop, factor, scale, crops):
-    rng = np.random.default_rng(0)
-    small = Image.fromarray(rng.integers(0, 255, (24, 32, 3), dtype=np.uint8))
-    width, height = 64 * factor, 48 * factor
-    content = jpeg(small.resize((width, height), Image.Resampling.BICUBIC))
-    ours = Augmentation(size=32, crop=crop, min_scale=0.5)(content, 7)
-    [(decoded, box)] = crops
-    assert decoded == (width // scale, height // scale)
-    left, top, wide, high = (
-        random_box(width, height, 0.5, random.Random(7))
-        if crop == "random"
-        else middle(width, height)
-    )
-    taken = np.multiply(box, scale)
-    assert np.abs(taken - (left, top, left + wide, top + high)).max() <= scale / 2
-    whole = Image.open(io.BytesIO(content)).resize(
-        (32, 32), Image.Resampling.BICUBIC, box=tuple(taken)
-    )
-    assert np.abs(ours.astype(int) - np.asarray(whole).astype(int)).mean() < 6
-
-
-def test_a_large_jpeg_is_decoded_at_a_reduced_scale(crops):
-    Augmentation(size=224, crop="center")(jpeg(Image.new("RGB", (1600, 1200))), 0)
-    assert crops == [((400, 300), (50, 0, 350, 300))]
-
-
-@pytest.mark.parametrize(("height", "width"), [(375, 500), (300, 60), (90, 100), (1, 1), (1, 700)])
-def test_images_are_resized_as_pillow_does_it(height, width):
-    # Greys that no overshoot takes out of [0, 255], where the two clip at different times.
-    noise = np.random.default_rng(0).integers(60, 190, (height, width, 3), np.uint8)
-    resized = resize(noise, 64)
-    assert resized.flags.c_contiguous  # else it takes as long to copy as it took to make
-    ours = resized.astype(int)
-    theirs = Image.fromarray(noise).resize((64, 64), Image.Resampling.BICUBIC)
-    assert np.abs(ours - np.asarray(theirs).astype(int)).max() <= 1
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
-def test_images_of_every_mode_become_rgb(mode):
-    sink = io.BytesIO()
-    image = Image.new("RGB", (40, 30), (200, 30, 40)).convert(mode)
-    image.save(sink, "JPEG" if mode in ("L", "CMYK") else "PNG")
-    square = Augmentation(size=16)(sink.getvalue(), 0)
-    assert square.shape == (16, 16, 3)
-    assert square.dtype == np.uint8
-
-
-def test_random_boxes_cover_the_allowed_areas_and_ratios():
-    rng = random.Random(0)
-    boxes = [random_box(640, 480, 0.25, rng) for _ in range(2000)]
-    areas = [w * h / (640 * 480) for _, _, w, h in boxes]
-    ratios = [w / h for _, _, w, h in boxes]
-    assert 0.24 < min(areas) < 0.27
-    assert max(areas) > 0.95
-    assert min(ratios) > 0.74
-    assert max(ratios) < 1.35
-    assert all(x >= 0 and y >= 0 and x + w <= 640 and y + h <= 480 for x, y, w, h in boxes)
-
-
-@pytest.mark.parametrize(("width", "height"), [(1000, 3), (3, 1000), (1, 1)])
-def test_a_strip_gives_its_middle(width, height):
-    x, y, w, h = random_box(width, height, 0.9, random.Random(1))
-    assert x >= 0
-    assert y >= 0
-    assert 1 <= w <= width
-    assert 1 <= h <= height
-
-
-def test_a_flip_and_a_jitter_change_the_image(world):
-    content = next(iter(world.folder.iterdir())).read_bytes()
-    plain = Augmentation(size=32, crop="center")(content, 0)
-    flipped = Augmentation(size=32, crop="center", flip=1.0)(content, 0)
-    assert np.array_equal(flipped, plain[:, ::-1])
-    assert not np.array_equal(Augmentation(size=32, crop="center", jitter=0.4)(content, 0), plain)
-
-
-class TestBadShards:
-    def shard(self, tmp_path, pictures, make_shard):
-        make_shard(tmp_path / "x.tar", dict(list(pictures.items())[:4]))
-        return tmp_path / "x.tar"
-
-    def test_every_cut_through_a_tar_is_noticed(self, tmp_path, pictures, make_shard):
-        path = self.shard(tmp_path, pictures, make_shard)
-        whole = path.read_bytes()
-        with tarfile.open(path) as tar:
-            end = tar.getmembers()[-1].offset_data + 512
-        for cut in [*range(1, end, 1111), *range(512, end + 1, 512)]:
-            path.write_bytes(whole[:cut])
-            with pytest.raises(DamagedShard, match=r"x\.tar is cut off or damaged"):
-                index_shard(str(path))
-
-    @pytest.mark.parametrize("content", [b"", b"\0" * 10240], ids=["no bytes", "no members"])
-    def test_an_empty_shard_is_one_sentence(self, tmp_path, content):
-        (tmp_path / "x.tar").write_bytes(content)
-        with pytest.raises(UserError, match=r"the shard .*x\.tar is empty: it holds no image"):
-            index_shard(str(tmp_path / "x.tar"))
-
-    def test_a_shard_that_is_no_tar_is_one_sentence(self, tmp_path):
-        (tmp_path / "x.tar").write_bytes(b"<html>" * 500)
-        with pytest.raises(UserError, match="is cut off or damaged"):
-            index_shard(str(tmp_path / "x.tar"))
-
-    def sixteen(self, tmp_path, pictures, make_shard, bad: dict[int, bytes]):
-        """Shards of one image each, with other bytes in some."""
-        items = list(pictures.items())
-        for number in range(16):
-            make_shard(tmp_path / f"{number:02d}.tar", dict(items[number : number + 1]))
-        for number, content in bad.items():
-            (tmp_path / f"{number:02d}.tar").write_bytes(content)
-        return find_images(str(tmp_path))
-
-    def test_empty_shards_are_left_out_with_a_note(self, tmp_path, cache, pictures, make_shard):
-        files = self.sixteen(tmp_path, pictures, make_shard, {7: b"", 9: b"\0" * 10240})
-        notes = []
-        index = open_index(files, None, cache, note=notes.append)
-        assert index["file"][:] == [number for number in range(16) if number not in (7, 9)]
-        assert len(notes) == 1
-        assert "left out: 2 of 16 shards: " in notes[0]
-        assert "07.tar is empty" in notes[0]
-        assert "09.tar is empty" in notes[0]
-        again = []
-        open_index(files, None, cache, note=again.append)
-        assert again == notes
-
-    def test_all_damaged_shards_are_named_at_once_and_can_be_left_out(
-        self, tmp_path, cache, pictures, make_shard
-    ):
-        files = self.sixteen(tmp_path, pictures, make_shard, {3: b"<html>" * 500, 7: b""})
-        whole = (tmp_path / "05.tar").read_bytes()
-        (tmp_path / "05.tar").write_bytes(whole[:1000])
-        with pytest.raises(UserError) as caught:
-            open_index(files, None, cache)
-        sentence = str(caught.value)
-        assert sentence.startswith("2 of 16 shards: ")
-        assert "03.tar is cut off or damaged" in sentence
-        assert "05.tar is cut off or damaged" in sentence
-        assert sentence.endswith("leave them out with --skip-damaged")
-        assert "\n" not in sentence
-        notes = []
-        index = open_index(files, None, cache, skip_damaged=True, note=notes.append)
-        assert index["file"][:] == [number for number in range(16) if number not in (3, 5, 7)]
-        assert [note.split(":")[0] for note in notes] == ["left out"] * 2
-        with pytest.raises(UserError, match="2 of 16 shards"):  # the flag is no part of the cache
-            open_index(files, None, cache)
-
-    def test_damaged_shards_are_indexed_once_for_both_answers(
-        self, tmp_path, cache, pictures, make_shard, monkeypatch
-    ):
-        files = self.sixteen(tmp_path, pictures, make_shard, {3: b"<html>" * 500})
-        with pytest.raises(UserError, match=r"03\.tar is cut off or damaged"):
-            open_index(files, None, cache)
-        monkeypatch.setattr(images_module, "_tables", None)
-        assert len(open_index(files, None, cache, skip_damaged=True)) == 15
-
-    def test_shards_without_any_image_are_one_sentence(self, tmp_path, cache):
-        (tmp_path / "a.tar").write_bytes(b"")
-        (tmp_path / "b.tar").write_bytes(b"x" * 1000)
-        files = find_images(str(tmp_path))
-        with pytest.raises(
-            UserError, match=r"no shard holds an image: the shard .*a\.tar is empty"
-        ):
-            open_index(files, None, cache, skip_damaged=True)
-
-
-def test_a_damaged_json_costs_no_shard(tmp_path):
-    with tarfile.open(tmp_path / "x.tar", "w") as tar:
-        for name, content in (
-            ("a.jpg", b"x"), ("a.json", b'{"url": "u/a"}'), ("b.jpg", b"x"), ("b.json", b'{"url": '),
-            ("c.json", b"\xff\xfe"), ("c.jpg", b"x"), ("d.jpg", b"x"), ("d.json", b'["url"]'),
-        ):  # fmt: skip
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    table = index_shard(str(tmp_path / "x.tar"), "url")
-    assert table["name"].to_pylist() == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
-    assert table["field"].to_pylist() == ["u/a", None, None, None]
-
-
-@pytest.mark.parametrize(
-    ("make", "sentence"),
-    [
-        (lambda p: None, "there are no images at"),
-        (lambda p: p.mkdir(), "holds neither webdataset shards"),
-        (lambda p: p.write_text("x"), "neither a shard nor a folder"),
-    ],
-    ids=["missing", "empty folder", "a file"],
-)
-def test_a_place_without_images_is_one_sentence(make, sentence, tmp_path):
-    make(tmp_path / "place")
-    with pytest.raises(UserError, match=sentence):
-        find_images(str(tmp_path / "place"))
-
-
-def test_compressed_shards_are_refused(tmp_path):
-    (tmp_path / "x.tar.gz").write_bytes(b"")
-    with pytest.raises(UserError, match="is compressed"):
-        find_images(str(tmp_path / "*.tar.gz"))
-
-
-def test_an_unknown_augmentation_is_refused():
-    for wrong in ({"crop": "corner"}, {"min_scale": 0}, {"flip": 2}, {"jitter": 1}, {"size": 0}):
-        with pytest.raises(ValueError, match="not"):
-            Augmentation(**wrong)

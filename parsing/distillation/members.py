@@ -30,7 +30,7 @@ from transformers import PreTrainedModel
 
 from common.errors import UserError, reason
 from parsing.distillation.examples import Examples, digests, drawn
-from parsing.distillation.settings import DistillSettings
+from parsing.distillation.settings import DistillSettings, SourceName
 from parsing.distillation.training import SCALE, disk_errors, load_model, prepare, train
 from parsing.llm.models import ADAPTER, PROVENANCE, Model
 from parsing.llm.prompt import PromptTokens
@@ -85,10 +85,11 @@ def train_members(
                     shutil.rmtree(member.training_folder)
         else:
             learned.append(load_file(finished))
+    shares = [1.0] * len(learned) + [each.share for each in others]
     learned += [each.weights for each in others]
     model = load_model(settings, base, revision)
     if isinstance(model, PeftModel):
-        set_peft_model_state_dict(model, mean_adapter(learned, settings.rank))
+        set_peft_model_state_dict(model, mean_adapter(learned, shares, settings.rank))
     else:
         model.load_state_dict(mean_weights(learned), strict=False)
     return model
@@ -100,12 +101,14 @@ class Other:
 
     Attributes:
         name: of its folder.
+        share: how many members it counts for.
         weights: of its adapter.
         digest: SHA-256 of the adapter's file, in hex.
         provenance: what its own folder says of it.
     """
 
     name: str
+    share: float
     weights: dict[str, Tensor]
     digest: str
     provenance: dict[str, Any]
@@ -117,10 +120,11 @@ def read_others(settings: DistillSettings, base: Model) -> list[Other]:
     Raises:
         UserError: a folder has no adapter, a damaged one, or one of another base or scale.
     """
-    return [_other(Path(text), base) for text in settings.average_with]
+    given = [SourceName.of(text, "--average-with") for text in settings.average_with]
+    return [_other(Path(each.name), each.weight, base) for each in given]
 
 
-def _other(folder: Path, base: Model) -> Other:
+def _other(folder: Path, share: float, base: Model) -> Other:
     adapter = folder / ADAPTER if (folder / ADAPTER).is_dir() else folder
     try:
         config = json.loads((adapter / "adapter_config.json").read_text())
@@ -141,7 +145,7 @@ def _other(folder: Path, base: Model) -> Other:
             f"--average-with {folder}: its adapter is scaled by {config['lora_alpha'] / config['r']:g}, "
             f"not by {SCALE}"
         )
-    return Other(folder.name, weights, digest, provenance)
+    return Other(folder.name, share, weights, digest, provenance)
 
 
 def _learned(model: PeftModel | PreTrainedModel) -> dict[str, Tensor]:
@@ -160,7 +164,9 @@ def mean_weights(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-def mean_adapter(members: Sequence[Mapping[str, Tensor]], rank: int) -> dict[str, Tensor]:
+def mean_adapter(
+    members: Sequence[Mapping[str, Tensor]], shares: Sequence[float], rank: int
+) -> dict[str, Tensor]:
     """The adapter of a rank that is nearest to the mean of the members' products.
 
     An adapter adds B A to a layer, with A (R, I) and B (O, R). The mean of M such products has a
@@ -170,6 +176,7 @@ def mean_adapter(members: Sequence[Mapping[str, Tensor]], rank: int) -> dict[str
     Args:
         members: name -> weight, with the names of `peft`, `....lora_A.weight` and
             `....lora_B.weight`; of any ranks.
+        shares: how much each member counts.
         rank: of the result.
 
     Returns:
@@ -181,7 +188,9 @@ def mean_adapter(members: Sequence[Mapping[str, Tensor]], rank: int) -> dict[str
         if not name.endswith(_A):
             continue
         layer = name.removesuffix(_A)
-        left = torch.cat([each[layer + _B].float() for each in members], 1) / len(members)
+        parts = zip(shares, members, strict=True)
+        left = torch.cat([share * each[layer + _B].float() for share, each in parts], 1)
+        left /= sum(shares)
         right = torch.cat([each[layer + _A].float() for each in members], 0)  # (M R, I)
         left_basis, left_rest = torch.linalg.qr(left)  # the product is never written out: it may
         right_basis, right_rest = torch.linalg.qr(right.T)  # be as large as the layer

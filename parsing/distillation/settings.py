@@ -54,8 +54,8 @@ class DistillSettings:
     )
     average_with: tuple[str, ...] = setting(
         (),
-        "finished student of the same base whose adapter counts as one more member; repeat for several",
-        metavar="DIR",
+        "finished student of the same base whose adapter counts as WEIGHT more members (1); repeat for several",
+        metavar="DIR[:WEIGHT]",
         action="append",
     )
     epochs: float = setting(1.0, "passes over the weighted captions of each member", metavar="N")

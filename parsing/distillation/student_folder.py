@@ -136,7 +136,12 @@ def provenance(
             for source in sources
         ],
         "averaged_with": [
-            {"name": each.name, "sha256": each.digest, "provenance": each.provenance}
+            {
+                "name": each.name,
+                "weight": each.share,
+                "sha256": each.digest,
+                "provenance": each.provenance,
+            }
             for each in others
         ],
         "settings": {k: v for k, v in asdict(settings).items() if k not in _PATHS},

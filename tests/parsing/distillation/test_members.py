@@ -50,16 +50,19 @@ def test_a_mean_that_fits_the_rank_is_exact():
         "layer.lora_A.weight": turn.T @ first["layer.lora_A.weight"],
         "layer.lora_B.weight": 3 * first["layer.lora_B.weight"] @ turn,
     }
-    torch.testing.assert_close(product(mean_adapter([first, second], 4)), 2 * product(first))
+    torch.testing.assert_close(
+        product(mean_adapter([first, second], [1, 1], 4)), 2 * product(first)
+    )
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(30, 20), (30, 7), (3, 20)])
 def test_a_mean_beyond_the_rank_is_the_nearest_of_that_rank(inputs, outputs):
     own = [adapter(4, inputs, outputs, seed) for seed in range(3)]
-    found = mean_adapter(own, 4)
+    found = mean_adapter(own, [2, 0.5, 1], 4)
     assert found["layer.lora_A.weight"].shape == (4, inputs)
     assert found["layer.lora_B.weight"].shape == (outputs, 4)
-    u, s, v = torch.linalg.svd(sum(product(each) for each in own) / 3, full_matrices=False)
+    mean = (2 * product(own[0]) + 0.5 * product(own[1]) + product(own[2])) / 3.5
+    u, s, v = torch.linalg.svd(mean, full_matrices=False)
     nearest = u[:, :4] * s[:4] @ v[:4]
     torch.testing.assert_close(product(found), nearest, atol=1e-4, rtol=1e-4)
 
@@ -81,7 +84,7 @@ def test_the_student_is_the_mean_of_members_that_differ(
     model = train_members(settings, str(tiny_model), None, tokens, SOURCES)
     assert len(learned) == 2
     assert any((learned[0][name] != learned[1][name]).any() for name in learned[0])
-    expected = mean_weights(learned) if full else mean_adapter(learned, 4)
+    expected = mean_weights(learned) if full else mean_adapter(learned, [1, 1], 4)
     assert isinstance(model, PeftModel) is not full
     for name, value in told(model).items():
         torch.testing.assert_close(value.float(), expected[name], msg=name)
@@ -150,14 +153,14 @@ def student(tmp_path, tiny_model, settings):
     return folder
 
 
-def test_an_earlier_student_counts_as_one_more_member(tiny_model, tokens, settings, student):
-    settings = replace(settings, members=1, average_with=(str(student),))
+def test_an_earlier_student_counts_as_more_members(tiny_model, tokens, settings, student):
+    settings = replace(settings, members=1, average_with=(f"{student}:2",))
     others = read_others(settings, Base)
     assert others[0].provenance["sources"] == []
     model = train_members(settings, str(tiny_model), None, tokens, SOURCES, others)
     own = load_file(settings.training_folder / "member-0.safetensors")
     found = members._learned(model)
-    expected = mean_adapter([own, others[0].weights], 4)
+    expected = mean_adapter([own, others[0].weights], [1, 2], 4)
     for name, value in found.items():
         torch.testing.assert_close(value, expected[name], msg=name, atol=1e-4, rtol=1e-3)
     assert (found["base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"] != 0).any()

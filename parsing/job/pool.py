@@ -172,9 +172,17 @@ class Pool:
     def _no_room(self) -> str:
         needs = [f"{self.resources.cpus:g} CPUs"] * bool(self.resources.cpus)
         needs += [f"{self.resources.gpus} GPUs"] * bool(self.resources.gpus)
+        one = f"one parser of {' and '.join(needs)}"
+        if cluster.room(self.resources):
+            waited = duration(self._endurance.waited_for_room)
+            return (
+                f"the cluster has started not even {one} in {waited} (it has {cluster.describe()}), since "
+                "other jobs hold its room or its nodes are overloaded: free or add a node, or give a "
+                "longer --wait-for-room MINUTES"
+            )
         return (
-            f"the cluster has no room for one parser of {' and '.join(needs)} (it has "
-            f"{cluster.describe()}): free or add a node, ask for less, or give --wait-for-room MINUTES"
+            f"the cluster has no room for {one} (it has {cluster.describe()}): free or add a node, ask "
+            "for less, or give --wait-for-room MINUTES"
         )
 
     # -- pieces --------------------------------------------------------------------------------

@@ -97,6 +97,17 @@ def test_a_cluster_without_room_is_told_at_once(pools):
         pools(FakeConfig(gpus=3))
 
 
+def test_room_that_others_hold_is_told_from_a_cluster_without_any(pools, monkeypatch):
+    monkeypatch.setattr("parsing.job.endurance.BUSY_SECONDS", 1)
+    all_of_it = FakeConfig(cpus=ray.cluster_resources()["CPU"])
+    holding = pools(all_of_it)
+    assert rows(holding.run(pieces([["a house"]]))) == {0: OK}
+    with pytest.raises(
+        UserError, match=r"not even one parser of .* since other jobs hold its room"
+    ):
+        rows(pools(all_of_it, limits=Limits(room=1)).run(pieces([["a house"]])))
+
+
 def test_killed_actors_are_replaced_and_nothing_is_lost(pools):
     said = []
     shards = [[f"caption {n} of shard {s}" for n in range(10)] for s in range(8)]

@@ -52,7 +52,10 @@ def parse_table(
     texts = captions["caption"].to_pylist()
     results = [screen(*row) for row in zip(texts, captions["problem"].to_pylist(), strict=True)]
     asked = [n for n, result in enumerate(results) if result is None]
-    cleaned = clean_all(captions["caption"].take(pa.array(asked, pa.int64())))
+    column = captions["caption"]
+    if len(asked) < len(texts):
+        column = column.take(pa.array(asked, pa.int64()))
+    cleaned = clean_all(column, [texts[n] for n in asked])
     prompts = {
         n: text for n, text in zip(asked, cleaned, strict=True) if any(map(str.isalpha, text))
     }

@@ -19,52 +19,28 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import ftfy
 import pyarrow as pa
-import pyarrow.compute as pc
 import regex
 
+from parsing.source.characters import mended, with_plain_quotes, without_invisible
 from parsing.source.clutter import without_clutter
 from parsing.source.markup import unescaped, without_markup
+from parsing.source.suspects import is_suspect, suspects_among
 
+_FILES = ("cleaning.py", "characters.py", "clutter.py", "markup.py", "suspects.py")
 _ROUNDS = 8  # what one round uncovers (a tag inside a tag, an escaped escape) the next one removes
-_FTFY = ftfy.TextFixerConfig(unescape_html=True, explain=False)
-# A caption without a match is clean. Letters and signs of `_ALONE` need nothing where they stand between
-# ASCII; two of them may be mojibake.
-_ALONE = "à-ÿÀÁÄÇÈÉÊËÍÑÓÖÚÜß–—…•·®©™°£€×½"
-_IMAGES = "jpe?g|png|gif|tiff?|bmp|webp|svg|pdf|com|net|org"
-_TRIGGER = (
-    rf"[^ -~{_ALONE}]|[^ -~][^ -~]|[@\\\[\]{{}}_=`*]|<\D|  |^ | $|%20"
-    r"|\w;|&.{0,9};|&(?i:amp|nbsp|quot|apos|lt|gt|#\d)"
-    rf"|//|/[\w.-]+/|\.(?:[A-Za-z]{{2}}|7z)|\. ?(?i:{_IMAGES})\b"
-    r"|(?i:mailto|javascript|tel|data|urn|magnet):[^ ]|(?i:http|www|nbsp|href|img|\bdsc|\brh [\w-]+ com\b)"
-)
-_SUSPECT = re.compile(_TRIGGER, re.ASCII)
-# Quicker than the whole expression: no match begins with a character that this does not find.
-_ODD = re.compile(
-    rf"[^A-Za-z0-9 ,'\"!?()$+|#-](?!(?<=[.:&]) (?!(?i:{_IMAGES})\b)|(?<=[.:])$|(?<=[{_ALONE}])(?:[ -~]|$))"
-)
-# The same for whole columns, looser: what has no match here has none there. Its automaton is small, which
-# counts where it is built anew for every shard.
-_COLUMN_TRIGGER = (
-    r"[^A-Za-z0-9 ,.:'\"!?()$+|#^~>%-]|  |^ | $|%2|:[^ ]|\.[A-Za-z7]"
-    r"|\. (?i:jp|pn|gi|ti|bm|we|sv|pd|co|ne|or)|(?i:http|www|nbsp|href|img|dsc|rh )"
-)
 # What most captions need that need anything; each is removed as the rounds below would remove it.
-_PERSON = re.compile(r"(?<![^ (\"'])<PERSON>(?![^ ,.!?)\"':])")
-_ATTACHED = r"[^ (\"']<PERSON>|<PERSON>[^ ,.!?)\"':]"
+_PERSON = re.compile(r"<PERSON>(?<![^ (\"'].{8})(?![^ ,.!?)\"':])", re.DOTALL)
 _ENTITY = re.compile(r"&(amp|quot|nbsp|apos|#0?39);")
 _ENTITIES = {"amp": "&", "quot": '"', "nbsp": " ", "apos": "'", "#39": "'", "#039": "'"}
 _TAG = re.compile(r"</?(?i:(b|i|u|em|strong|span)|p|br|div)\s*/?>(?!s\b)")
-_LONE_URL = re.compile(r"(?<!\S)(?i:https?)://[!#-&(-;=?-_a-~]+(?<![.,;:!?)\]}])(?!\S)")
-_INVISIBLE = regex.compile(r"[\p{Cf}\uFE00-\uFE0F\U000E0100-\U000E01EF]+")
-_PILED = regex.compile(r"[\u0300-\u036F]{3,}|[\u0334-\u0338\p{Me}]+")
+_LONE_URL = re.compile(r"(?<!\S)(?i:https?)://[!#$&(-)+-:=?-Z^_a-z|~]+(?<![.,:!?)])(?!\S)")
 _BLANK = regex.compile(r"[\p{C}\p{Z}\s_]+")
 _EMPTY = regex.compile(r"\(\s*\)|\[\s*\]|\{\s*\}")
-_QUOTES = str.maketrans(dict.fromkeys("‘’‚‛ʼʹ′‵＇ˈ", "'") | dict.fromkeys("“”„‟«»″‶〝〞＂", '"'))
-_TICK = regex.compile(r"(?<=\p{L})[`´](?=\p{L})")
 _MARKS = regex.compile(r"[<>&@/\\\[\]{}#;=`*|%]+")
 
 
@@ -73,51 +49,47 @@ def clean(caption: str) -> str:
 
     Cleaning twice changes nothing. The time is linear in the length of the caption.
     """
-    return _cleaned(caption) if _is_suspect(caption) else caption
+    return _cleaned(caption) if is_suspect(caption) else caption
 
 
-def clean_all(captions: pa.Array | pa.ChunkedArray) -> list[str]:
-    """`clean` for each caption of a column of strings, faster where most of them are clean."""
+def clean_all(
+    captions: pa.Array | pa.ChunkedArray, texts: Sequence[str] | None = None
+) -> list[str]:
+    """`clean` for each caption of a column of strings, faster where most of them are clean.
+
+    Args:
+        captions: without nulls.
+        texts: the same as Python's strings, where the caller has them.
+    """
     if isinstance(captions, pa.ChunkedArray):
         captions = captions.combine_chunks()
-    named = pc.replace_substring(captions, "<PERSON>", "person")
-    texts = named.to_pylist()
-    suspects = pc.indices_nonzero(pc.match_substring_regex(named, _COLUMN_TRIGGER)).to_pylist()
-    lengths = pc.binary_length(named), pc.binary_length(captions)
-    people = pc.indices_nonzero(pc.not_equal(*lengths))
-    if len(people):
-        attached = pc.match_substring_regex(captions.take(people), _ATTACHED)
-        suspects = {*suspects, *people.filter(attached).to_pylist()}
-    for at in suspects:
-        texts[at] = _cleaned(captions[at].as_py())
+    texts = captions.to_pylist() if texts is None else list(texts)
+    suspects, tagged = suspects_among(captions.cast(pa.string()))
+    for place in tagged:
+        named = texts[place].replace(" <PERSON> ", " person ")
+        if "<" in named:
+            named = _PERSON.sub("person", named)
+        texts[place] = _cleaned(texts[place]) if "<" in named else named
+    for place in suspects:
+        texts[place] = _cleaned(texts[place])
     return texts
-
-
-def _is_suspect(text: str) -> bool:
-    if _ODD.search(text) is None:
-        low = text.lower()
-        odd = "http" in low or "www" in low or "img" in low or "dsc" in low or "  " in low
-        odd = odd or "nbsp" in low or "href" in low or "rh " in low
-        if not odd:
-            return text[:1] == " " or text[-1:] == " "
-    return _SUSPECT.search(text) is not None
 
 
 def digest() -> str:
     """Changes whenever cleaning does; part of every run's fingerprint."""
     code = hashlib.sha256(ftfy.__version__.encode())
-    for name in ("cleaning.py", "clutter.py", "markup.py"):
+    for name in _FILES:
         code.update(Path(__file__).with_name(name).read_bytes())
     return code.hexdigest()[:16]
 
 
 def _cleaned(text: str) -> str:
     short = _shortened(text)
-    if not _is_suspect(short):
+    if not is_suspect(short):
         return short
     for _ in range(_ROUNDS):
         before, text = text, _round(text)
-        if text == before or not _is_suspect(text):
+        if text == before or not is_suspect(text):
             return text
     # Marks nested deeper than anybody writes them: they go, and with them what they could begin.
     return _round(_MARKS.sub(" ", text).replace(".", " "))
@@ -127,29 +99,24 @@ def _shortened(text: str) -> str:
     """The text without what ails most captions, for a fraction of the time that a round takes."""
     if "<PERSON>" in text:
         text = _PERSON.sub("person", text)
-    if not text.isascii():
+    plain = with_plain_quotes(text)
+    if plain is None:
         return text
-    if "&" in text:
-        text = _ENTITY.sub(lambda match: _ENTITIES[match[1]], text)
-    if "<" in text:
-        text = _TAG.sub(lambda match: "" if match[1] else " ", text)
-    if "://" in text:
-        text = _LONE_URL.sub(" ", text)
-    return " ".join(text.split())
+    if "&" in plain:
+        plain = _ENTITY.sub(lambda match: _ENTITIES[match[1]], plain)
+    if "<" in plain:
+        plain = _TAG.sub(lambda match: "" if match[1] else " ", plain)
+    if "://" in plain:
+        plain = _LONE_URL.sub(" ", plain)
+    return " ".join(plain.split()) if "  " in plain or plain != plain.strip() else plain
 
 
 def _round(text: str) -> str:
-    if not text.isascii():
-        text = _INVISIBLE.sub("", text)
-    text = unescaped(text)
-    if not text.isascii() or "&" in text or not text.isprintable():
-        text = _PILED.sub("", _INVISIBLE.sub("", ftfy.fix_text(text, _FTFY)))
-        text = text.translate(_QUOTES)
-    if "`" in text or "´" in text:
-        text = _TICK.sub("'", text)
+    text = mended(unescaped(without_invisible(text)))
     text = without_clutter(without_markup(text))
-    if "_" in text or not text.isascii() or not text.isprintable():
+    if not text.isprintable():
         text = _BLANK.sub(" ", text)
+    text = text.replace("_", " ")
     if ("(" in text or "[" in text or "{" in text) and _EMPTY.search(text):
         text = _EMPTY.sub(" ", text)
     return " ".join(text.split())

@@ -51,27 +51,38 @@ _FILE = regex.compile(
     _I,
 )
 _BARE_ENDING = regex.compile(rf"(?<!\w)\.\s?(?:{_IMAGES})(?!\w)", _I)
-_DOTTED = re.compile(rf"\.(?:[a-z]{{2}}|7z)|\.\s?(?:{_IMAGES}|com|net|org)\b", re.IGNORECASE)
-_SCHEMED = re.compile(r"//|:\S|http|www", re.IGNORECASE)
+# Cheap expressions that match wherever the ones above do, at the same place or behind its first letters.
+_AT = re.compile(r"@\S")
+_SAID_AT = re.compile(r"[\[(]\s?at\s?[\])]", re.IGNORECASE)
+_URL_SIGN = re.compile(
+    r"//|:[/\\]|http|www|(?:mailto|javascript|tel|data|urn|magnet):\S"
+    rf"|\.(?:(?:{_DOMAINS}|{_MORE_DOMAINS})(?![a-z0-9_-])|\s(?:com|net|org))",
+    re.IGNORECASE,
+)
+_FILE_SIGN = re.compile(rf"\.(?:(?:{_ENDINGS})(?![a-z0-9_])|\s(?:{_IMAGES}))", re.IGNORECASE)
+_PATH_SIGN = re.compile(r"\\|wp-content|/(?<!\S/)[^\s/]+/", re.IGNORECASE)
 _WORDS = ("http", "www", "img", "href", "nbsp", "dsc", "pxl", "mvi", "dcim")
 _LETTERS = regex.compile(r"[\p{L}\p{M}]{2,}")
 _PATH = regex.compile(r"\b[a-z]:\\\S+|(?<!\S)(?:/[\w.-]+){2,}/?|\bwp-content\S*", _I)
 # Names that cameras give.
-_CAMERA = regex.compile(r"(?<![^\W_])(?:img|dsc[nf]?|pxl|mvi|dcim)[ _-]{0,2}\d{3,}(?:[_-]\d+)*", _I)
+_CAMERA = regex.compile(
+    r"(?<![^\W_])(?:(?:img|dsc[nf]?)[ _-]{0,2}|(?:pxl|mvi|dcim)_)\d{3,}(?:[_-]\d+)*", _I
+)
 # Parts of URLs and of markup whose rest was cut off.
 _PARTS = regex.compile(r"(?<![\w-])(?:https?|www|img|href|nbsp)(?![\w-])[:.]?/{0,2}", _I)
 
 
 def without_clutter(text: str) -> str:
     """The text without all of these. A file name of letters alone keeps them: `car` of `car.jpg`."""
-    dotted = _DOTTED.search(text)
-    if "@" in text or "[" in text or "(" in text:
+    if _AT.search(text) or _SAID_AT.search(text):
         text = _ADDRESS.sub(" ", text)
-    if dotted or _SCHEMED.search(text):
-        text = _URL.sub(" ", text)
-    if dotted:
-        text = _BARE_ENDING.sub(" ", _FILE.sub(_file, text))
-    if "/" in text or "\\" in text:
+    if sign := _URL_SIGN.search(text):
+        before, after = _split(text, sign.start())
+        text = before + _URL.sub(" ", after)
+    if "." in text and (sign := _FILE_SIGN.search(text)):
+        before, after = _split(text, sign.start())
+        text = before + _BARE_ENDING.sub(" ", _FILE.sub(_file, after))
+    if ("/" in text or "\\" in text or "-" in text) and _PATH_SIGN.search(text):
         text = _PATH.sub(" ", text)
     lower = text.lower()
     if "rh " in lower:
@@ -79,6 +90,16 @@ def without_clutter(text: str) -> str:
     if any(word in lower for word in _WORDS):
         text = _PARTS.sub(" ", _CAMERA.sub(" ", text))
     return text.replace("\\", " ")
+
+
+def _split(text: str, sign: int) -> tuple[str, str]:
+    """What certainly stands before a URL or file name, and the rest, which begins with a space.
+
+    Args:
+        sign: where it shows itself first, inside of the name or a blank behind its first part.
+    """
+    start = max(text.rfind(" ", 0, len(text[:sign].rstrip())), 0)
+    return text[:start], text[start:]
 
 
 def _file(match: regex.Match[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 
 import regex
 
@@ -22,6 +23,7 @@ _DAMAGED = regex.compile(
     rf"|(?<!&)(\#\d{{2,5}});",  # `Mother#39;s`
     _I,
 )
+_BARE = re.compile(r"&[a-z#]", re.IGNORECASE)  # without it and without `;` nothing is damaged
 _ESCAPE = regex.compile(r"\\(u[\da-fA-F]{4}|x[\da-fA-F]{2}|[nrt]|[\"'/])|(?<=\w)%20(?=\w)")
 
 _BLOCKS = regex.compile(
@@ -84,7 +86,7 @@ def unescaped(text: str) -> str:
 
     Regular entities are left to ftfy.
     """
-    if ";" in text or "&" in text:
+    if ";" in text or ("&" in text and _BARE.search(text)):
         text = _DAMAGED.sub(_character, _NESTED.sub("&", text))
     return _ESCAPE.sub(_escaped, text) if "\\" in text or "%20" in text else text
 
@@ -115,8 +117,12 @@ def without_markup(text: str) -> str:
         text = _END_OF_TAG.sub(" ", text)
     if "=" in text:
         text = _ATTRIBUTE.sub(" ", _TITLE.sub(r" \2 ", text))
+    if "[[" in text:
+        text = _WIKI.sub(r" \1 ", text)
+    if "](" in text:
+        text = _MARKDOWN.sub(r" \1 ", text)
     if "[" in text:
-        text = _BBCODE.sub(" ", _MARKDOWN.sub(r" \1 ", _WIKI.sub(r" \1 ", text)))
+        text = _BBCODE.sub(" ", text)
     if "{{" in text:
         text = _TEMPLATE.sub(" ", text)
     if "[" in text or "{" in text:

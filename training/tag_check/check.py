@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from training.data import Join, cached_join
 from training.distributed import first_rank_first, from_all_ranks, process_group, rank, world_size
 from training.images import find_images, open_index
 from training.setup import say
+from training.tag_check import binding, evidence, measure, parts, texts
 from training.tag_check.checked_file import Counts, Model, score_all, threshold_of, write_checked
 from training.tag_check.evidence import Statistics, Sums
 from training.tag_check.features import FeatureFolder
@@ -45,6 +47,9 @@ FIXED = (
     "seed",
     "key_field",
 )
+
+# The files that make the measurements.
+CODE = tuple(Path(one.__file__) for one in (binding, evidence, measure, parts, texts))
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,7 @@ class Check:
             "model": self.clip.name,
             "model_fingerprint": self.clip.fingerprint,
             "images": xxhash.xxh3_128_hexdigest(self.images.tobytes()),
+            "code": xxhash.xxh3_128_hexdigest(b"".join(file.read_bytes() for file in CODE)),
         } | {name: getattr(settings, name) for name in FIXED}
         self.about = wanted
         if rank() > 0:
@@ -155,6 +161,11 @@ class Check:
             if name in ("labels", "model"):  # their content is compared, as they may have moved
                 continue
             if found.get(name) != value:
+                if name == "code":
+                    raise UserError(
+                        f"{self.folder.url} was measured by another version of this program: "
+                        "remove it, or name another --out"
+                    )
                 shown = {"model_fingerprint": "model", "labels_digest": "labels"}.get(name, name)
                 what = f" ({found.get(shown)})" if found.get(shown) != wanted.get(shown) else ""
                 raise UserError(

@@ -21,6 +21,7 @@ from labels.reader import Labels
 from training import check_tags as command
 from training.tag_check import check, decision, texts
 from training.tag_check.check import check_tags
+from training.tag_check.checked_file import threshold_of
 from training.tag_check.features import FeatureFolder
 from training.tag_check.parts import Parts
 from training.tag_check.pictures import PictureFiles
@@ -192,6 +193,13 @@ def test_another_clip_than_the_one_that_measured_is_one_sentence(settings, save_
         check_tags(settings(model=str(other)))
 
 
+def test_what_another_version_measured_is_one_sentence(settings, monkeypatch):
+    check_tags(settings())
+    monkeypatch.setattr(check, "CODE", check.CODE[1:])
+    with pytest.raises(UserError, match="was measured by another version of this program"):
+        check_tags(settings())
+
+
 def test_a_damaged_part_is_named(settings):
     check_tags(settings())
     part = Path(settings().work) / Parts.name(1)
@@ -295,3 +303,9 @@ def test_what_is_kept():
     assert Keep.read("all") == Keep(0.0)
     assert Keep.read("0.7") == Keep(0.7)
     assert Keep.read("90%") == Keep(None, 0.9)
+
+
+def test_a_share_is_kept_exactly_also_of_scores_near_zero():
+    scores = np.array([1e-6, 2e-6, 3e-6, 4e-6, np.nan, 1.0], np.float16)
+    threshold = threshold_of(scores, Keep.read("60%"))
+    assert (scores >= np.float16(threshold)).sum() == 3

@@ -10,16 +10,16 @@ import regex
 _I = regex.IGNORECASE
 
 # Entities that are recognised also where they are damaged.
-_NAMES = (
+ENTITY_NAMES = (
     r"amp|nbsp|quot|apos|lt|gt|[lrsb][sd]quo|laquo|raquo|[nm]dash|hellip|bull|middot|copy|reg|trade|"
     r"deg|times|shy|zwn?j|szlig|ensp|emsp|thinsp|[a-z](?:acute|grave|circ|uml|tilde|cedil|ring|slash)"
 )
 _NUMBER = r"\#\s?\d{2,7}|\#\s?x[\da-f]{2,6}"
 _NESTED = regex.compile(r"&(?:\s?(?:amp|\#0*38|\#x0*26)\s?;)+(?=\s?\#?\w{1,24}\s?;)", _I)
 _DAMAGED = regex.compile(
-    rf"&\s?({_NAMES}|{_NUMBER})\s?;"  # `& amp ;`
-    rf"|&({_NAMES}|\#\d{{2,7}})(?![\w;])"  # `&amp` at the end of a word
-    rf"|(?<![\w&])({_NAMES});"  # `nbsp;`
+    rf"&\s?({ENTITY_NAMES}|{_NUMBER})\s?;"  # `& amp ;`
+    rf"|&({ENTITY_NAMES}|\#\d{{2,7}})(?![\w;])"  # `&amp` at the end of a word
+    rf"|(?<![\w&])({ENTITY_NAMES});"  # `nbsp;`
     rf"|(?<!&)(\#\d{{2,5}});",  # `Mother#39;s`
     _I,
 )

@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from parsing.source.characters import is_usual
+from parsing.source.markup import ENTITY_NAMES
 
 _SIGNS = re.compile(r"[@\\\[\]{}_=`*]")
 _TAG = re.compile(r"<\D")
 _NAMED = re.compile(r"\w;", re.ASCII)
-_ENTITY = re.compile(r"&(?:.{0,9};|(?i:amp|nbsp|quot|apos|lt|gt|#\d))")
+_ENTITY = re.compile(rf"&(?:.{{0,9}};|(?i:{ENTITY_NAMES})(?![A-Za-z0-9_])|#\d)")
 _PATH = re.compile(r"/(?:/|[\w.-]+/)", re.ASCII)
 _DOTTED = re.compile(
     r"\.(?:[A-Za-z]{2}|7z| ?(?i:jpe?g|png|gif|tiff?|bmp|webp|svg|pdf|com|net|org)\b)", re.ASCII

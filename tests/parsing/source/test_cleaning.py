@@ -21,7 +21,20 @@ from parsing.source.suspects import is_suspect, suspects_among
 PIECES = st.sampled_from(
     [*"aÁ1 .,;:&<>/\\[](){}@#_-='\"%*é‘İ|$", "\u0301", "\u200b", "\u00ad", "\ufe0f", "\r\n", "\x00"]
     + ["amp;", "&lt;", "person", "http://", "www.", ".com", ".jpg", "href=", "IMG_", "br", "\\n"]
-    + ["nbsp;", "Ã©", "<b>", "<PERSON>", "&amp;", "#39;", " . ", "@x.org", "a dog ", "ลูก", "ि"]
+    + [
+        "nbsp;",
+        "&hellip",
+        "Ã©",
+        "<b>",
+        "<PERSON>",
+        "&amp;",
+        "#39;",
+        " . ",
+        "@x.org",
+        "a dog ",
+        "ลูก",
+        "ि",
+    ]
 )
 TEXT = st.one_of(st.text(max_size=40), st.lists(PIECES, max_size=14).map("".join))
 
@@ -52,6 +65,8 @@ def test_a_caption_is_one_line_without_invisible_characters(caption, text):
         ("&amp;quot;caldosa&amp;quot; &#8220;stew&#8221;", '"caldosa" "stew"'),
         ("WOMAD C&Aacute;CERES m&#233;decin", "WOMAD CÁCERES médecin"),
         ("&lt;b&gt;red&lt;/b&gt; &amp;lt;br /&amp;gt; bus", "red bus"),
+        ("a dog&hellip &ndash a cat &copy 2014", "a dog… – a cat © 2014"),
+        ("&#8217 amp; a cat &amp ; a &AMP; dog", "' & a cat & a & dog"),
         ("AT&T, H&M and R&D at B&B", "AT&T, H&M and R&D at B&B"),
         ("guitar & amp on a stand", "guitar & amp on a stand"),
     ],

@@ -92,3 +92,45 @@ def test_a_header_without_keys_is_announced(read):
     rows, notes = read("caption\twidth", "a dog\t3", caption_column="caption")
     assert rows[0].caption == "a dog"
     assert "has no key column" in notes[1]
+
+
+@pytest.mark.parametrize(
+    "names", ["Link\tBeschreibung", "alttext\tphoto_url", "Image URL\tAlt Text"]
+)
+def test_unusual_names_above_urls_are_a_header_that_is_asked_about(read, names):
+    caption = next(
+        name for name in names.split("\t") if name in ("Beschreibung", "alttext", "Alt Text")
+    )
+    lines = list(zip(URLS, CAPTIONS, strict=True))
+    if names.startswith(caption):
+        lines = [line[::-1] for line in lines]
+    lines = [names, *map("\t".join, lines)]
+    with pytest.raises(UserError, match=r"no usual caption column .*: give --caption-column"):
+        read(*lines)
+    assert read(*lines, caption_column=caption)[0] == EXPECTED
+
+
+def test_the_column_of_urls_is_the_key_whatever_its_name(read):
+    lines = [f"{caption}\t{url}" for url, caption in zip(URLS, CAPTIONS, strict=True)]
+    rows, notes = read("#caption\tphoto_url", *lines)
+    assert rows == EXPECTED
+    assert "captions are in its column 'caption', keys in 'photo_url'" in notes[0]
+
+
+def test_row_numbers_without_a_name_are_a_column_of_a_header(read):
+    lines = [f"{n}\t{u}\t{c}" for n, (u, c) in enumerate(zip(URLS, CAPTIONS, strict=True))]
+    assert read("\turl\tcaption", *lines)[0] == EXPECTED
+
+
+def test_captions_before_file_names_are_read_as_such_with_a_note(read):
+    rows, notes = read("a dog on grass\timg/1.jpg", "two cats\timg/2.JPG")
+    assert rows == [Row("img/1.jpg", "a dog on grass"), Row("img/2.JPG", "two cats")]
+    assert "file names in its second column" in notes[0]
+
+
+def test_a_file_all_of_whose_cells_are_quoted_is_read_without_the_marks(read):
+    lines = [f'"{url}"\t"{caption}"' for url, caption in zip(URLS, CAPTIONS, strict=True)]
+    assert read('"url"\t"caption"', *lines)[0] == EXPECTED
+    assert read(*lines)[0] == EXPECTED
+    assert read('"u"\t"a ""big"" dog"')[0] == [Row("u", 'a "big" dog')]
+    assert read('"u"\t"a dog"', "v\ta cat")[0] == [Row('"u"', '"a dog"'), Row("v", "a cat")]

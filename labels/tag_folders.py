@@ -155,7 +155,7 @@ def _open(name: str, kinds: tuple[str, ...], partial: bool) -> TagFolder:
         return _find(name, [name], (), storage, 0, kinds)
     names = storage.names(".parquet")
     total = _number_of_shards(storage)
-    missing = 0
+    images, missing = None, 0
     if total is not None:
         committed = {stats.removesuffix(".json") for stats in storage.names(".json")}
         names = [
@@ -167,13 +167,21 @@ def _open(name: str, kinds: tuple[str, ...], partial: bool) -> TagFolder:
                 f"the run in {name} is unfinished: {missing} of its {total} shards are missing; finish it "
                 "with parsing/run.py, or use the committed shards with --partial"
             )
+        images = _number_of_images(storage)
     if not names:
         kind = "committed shard" if total else "Parquet file"
         raise UserError(f"there is no {kind} in the tags folder {name}")
     index = storage.sub(INDEX_FOLDER)
     index_files = tuple(_address(index, n) for n in index.names(".parquet"))
     shards = [_address(storage, n) for n in names]
-    return _find(name, shards, index_files, storage, missing, kinds)
+    found = _find(name, shards, index_files, storage, missing, kinds)
+    indexed = sum(_read_footer(storage, path).num_rows for path in index_files)
+    if images is not None and indexed != images:
+        raise UserError(
+            f"the index of the run in {name} has {indexed:,} of its {images:,} images: its parsing/run.py "
+            "command writes the index again"
+        )
+    return found
 
 
 def manifest_of(tags: TagFolder) -> dict[str, Any]:
@@ -182,6 +190,16 @@ def manifest_of(tags: TagFolder) -> dict[str, Any]:
         return {}
     manifest = tags.storage.read_json(MANIFEST)
     return manifest if isinstance(manifest, dict) else {}
+
+
+def _number_of_images(storage: Folder) -> int | None:
+    """The number of images of the run; None where neither its pass nor its manifest tells."""
+    captions = storage.sub(CAPTIONS_FOLDER)
+    counts = captions.read_json(DONE)["counts"] if captions.exists(DONE) else {}
+    found = counts.get("images")
+    if found is None and storage.exists(MANIFEST):
+        found = storage.read_json(MANIFEST).get("images")
+    return found if isinstance(found, int) else None
 
 
 def _number_of_shards(storage: Folder) -> int | None:

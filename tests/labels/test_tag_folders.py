@@ -99,6 +99,20 @@ def test_a_wrong_index_is_named(tmp_path, write_run, captions):
         open_tag_folders([str(folder)])
 
 
+@pytest.mark.parametrize("partial", [False, True])
+@pytest.mark.parametrize("left", [0, 1])
+def test_an_index_that_has_lost_images_is_told(tmp_path, write_run, captions, left, partial):
+    """Without one, captions would be images that are called by the captions' ids."""
+    images = [("a", 0), ("b", 1), ("c", 1)]
+    folder = write_run(tmp_path / "tags", captions, images, index_files=2)
+    for name in ("part-000000.parquet", "part-000001.parquet")[left:]:
+        (folder / "index" / name).unlink()
+    with pytest.raises(
+        UserError, match=rf"has {2 * left} of its 3 images: .* writes the index again"
+    ):
+        open_tag_folders([str(folder)], partial=partial)
+
+
 def test_ids_that_are_null_are_refused(tmp_path, write_tags, captions):
     file = write_tags(tmp_path / "tags", captions) / "part-000000.parquet"
     table = pq.read_table(file)

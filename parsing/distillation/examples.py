@@ -20,6 +20,8 @@ from parsing.source.cleaning import clean
 from parsing.tags import OK
 from parsing.words import words
 
+_CASES = (str.lower, str.upper, str.title)  # a word keeps its spelling wherever it stands
+
 
 @dataclass(frozen=True)
 class Example:
@@ -89,6 +91,21 @@ def drawn(sources: Sequence[Examples], epochs: float, seed: int) -> list[Example
 def digests(sources: Sequence[Examples]) -> dict[str, str]:
     """Source -> hash of what was read from it."""
     return {source.name: source.digest for source in sources}
+
+
+def recased(examples: Sequence[Example], share: float, seed: int) -> list[Example]:
+    """The examples, a share of them in another case, caption and answer alike.
+
+    Args:
+        share: from 0 to 1; each of these is put in lower, upper or title case by chance.
+        seed: of both choices.
+    """
+    rng = random.Random(seed)
+    found = []
+    for example in examples:
+        case = rng.choice(_CASES) if rng.random() < share else str
+        found.append(Example(case(example.caption), case(example.answer)))
+    return found
 
 
 def _same_word() -> Callable[[str], str]:

@@ -29,7 +29,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from common.errors import UserError, reason
-from parsing.distillation.examples import Examples, digests, drawn
+from parsing.distillation.examples import Example, Examples, digests, drawn, recased
 from parsing.distillation.settings import DistillSettings, SourceName
 from parsing.distillation.training import SCALE, disk_errors, load_model, prepare, train
 from parsing.llm.models import ADAPTER, PROVENANCE, Model
@@ -63,7 +63,7 @@ def train_members(
     """
     digest = replace(settings, members=1, average_with=()).digest(digests(sources))
     if settings.members == 1 and not others:
-        examples = drawn(sources, settings.epochs, settings.seed)
+        examples = _examples(settings, sources, settings.seed)
         return train(settings, base, revision, tokens, examples, digest)
     prepare(settings.training_folder, digest)
     learned = []
@@ -73,7 +73,7 @@ def train_members(
         if not finished.exists():
             print(f"member {number + 1} of {settings.members}", file=sys.stderr)
             seed = settings.seed + number
-            examples = drawn(sources, settings.epochs, seed)
+            examples = _examples(settings, sources, seed)
             random.Random(seed).shuffle(examples)
             member = replace(settings, output=str(folder))
             model = train(member, base, revision, tokens, examples, digest)
@@ -93,6 +93,10 @@ def train_members(
     else:
         model.load_state_dict(mean_weights(learned), strict=False)
     return model
+
+
+def _examples(settings: DistillSettings, sources: Sequence[Examples], seed: int) -> list[Example]:
+    return recased(drawn(sources, settings.epochs, seed), settings.recase, seed)
 
 
 @dataclass(frozen=True)

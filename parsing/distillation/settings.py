@@ -49,6 +49,15 @@ class DistillSettings:
     prompt: str = setting("student", "what the student is asked: see prompts/", metavar="NAME")
     full: bool = setting(False, "train all weights but the embeddings, not a LoRA adapter")
     rank: int = setting(24, "of the LoRA adapter, which sits on every linear layer", metavar="N")
+    dropout: float = setting(
+        0.0, "of the adapter's inputs; 0.05 suits a few thousand captions", metavar="X"
+    )
+    recase: float = setting(
+        0.0,
+        "share of the captions that are learned in lower, upper or title case, so that titles are "
+        "read as any other text",
+        metavar="X",
+    )
     members: int = setting(
         1, "models trained one after another, whose mean is the student", metavar="N"
     )
@@ -79,6 +88,11 @@ class DistillSettings:
                 raise UserError(f"--{name} must be above 0, not {getattr(self, name):g}")
         if self.full and self.average_with:
             raise UserError("--average-with averages adapters: leave --full out")
+        for name in ("dropout", "recase"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(
+                    f"--{name} must be at least 0 and below 1, not {getattr(self, name):g}"
+                )
         if not 0 < self.held_out < 1:
             raise UserError(f"--held-out must lie between 0 and 1, not {self.held_out:g}")
 

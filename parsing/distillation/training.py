@@ -210,6 +210,7 @@ def load_model(
     adapter = LoraConfig(
         r=settings.rank,
         lora_alpha=SCALE * settings.rank,
+        lora_dropout=settings.dropout,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )

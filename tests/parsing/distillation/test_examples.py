@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from common.errors import UserError
-from parsing.distillation.examples import Example, drawn, read_examples
+from parsing.distillation.examples import Example, drawn, read_examples, recased
 from parsing.distillation.settings import DistillSettings
 from parsing.job.run_folder import RunFolder
 from parsing.llm.answers import Form
@@ -143,3 +143,13 @@ def test_gold_is_written_in_the_captions_order_and_spelling(tmp_path):
     (source,) = read(gold=(str(path),))
     assert source.learned[0] == Example(source.learned[0].caption, "Two: DOGS; car")
     assert source.fingerprint is None
+
+
+def test_a_share_of_the_captions_is_learned_in_another_case_with_its_answer():
+    examples = [Example(f"a Red car {n}", "Red: car") for n in range(400)]
+    found = recased(examples, 0.5, seed=0)
+    changed = [each for each, before in zip(found, examples, strict=True) if each != before]
+    assert 150 < len(changed) < 250
+    assert {each.answer for each in changed} == {"red: car", "RED: CAR", "Red: Car"}
+    assert all(each.answer.split(": ")[0] in each.caption for each in found)
+    assert recased(examples, 0.0, seed=0) == examples

@@ -19,6 +19,8 @@ GOLD = DistillSettings(gold=("a.jsonl",))
         ({"lr": 0.0}, "--lr must be above 0"),
         ({"lr": float("nan")}, "--lr must be above 0"),
         ({"epochs": -1.0}, "--epochs must be above 0"),
+        ({"dropout": 1.0}, "--dropout must be at least 0 and below 1"),
+        ({"recase": -0.1}, "--recase must be at least 0 and below 1"),
         ({"held_out": 1.0}, "--held-out must lie between 0 and 1"),
     ],
 )

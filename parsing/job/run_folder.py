@@ -8,7 +8,8 @@
 A shard's tags are written first and its stats last, each aside and renamed, so that whatever is
 killed at whatever moment leaves a shard either committed or to be parsed again. The tags' file
 carries the stats in its footer too: where a shard is written a second time and the writer is killed
-in between, the footer's are those of the tags.
+in between, the footer's are those of the tags. It also tells the run and the number of the shard, so
+that a file of another run, or of another place, is not taken for this one's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import contextlib
 import json
 import re
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +32,7 @@ from parsing.tags import TAGS
 
 MANIFEST = "manifest.json"
 _IN_FOOTER = b"tagalign.stats"
+_PLACE = b"tagalign.shard"  # as JSON: the run's `id` and the shard's number
 _STATS = re.compile(r"part-(\d+)\.json")
 
 
@@ -64,7 +67,8 @@ class RunFolder:
         if not self.folder.exists(MANIFEST):
             if self.folder.names(".parquet"):
                 raise UserError(f"{self.url} holds Parquet files but no run: give another --output")
-            self.folder.write_json(MANIFEST, {"fingerprint": wanted, "finished": False})
+            begun = {"id": uuid.uuid4().hex, "fingerprint": wanted, "finished": False}
+            self.folder.write_json(MANIFEST, begun)
             return
         found = self.manifest()["fingerprint"]
         differing = sorted(k for k in found | wanted if found.get(k) != wanted.get(k))
@@ -128,13 +132,13 @@ class RunFolder:
         """Stats of the committed shards by number.
 
         A shard is committed where its stats are there and its tags open with as many rows as they
-        state. What was deleted or cut off is parsed again.
+        state. What was deleted, cut off, or replaced by another shard is parsed again.
 
         Args:
             mend: write the stats again that are not those of their tags; only for the process that
                 holds the folder.
         """
-        stats = {}
+        stats, run = {}, self._id()
         for name in self.folder.names(".json"):
             if match := _STATS.fullmatch(name):
                 shard = int(match[1])
@@ -142,7 +146,7 @@ class RunFolder:
                     found = self.stats(shard)
                 except UserError:  # cut off
                     continue
-                rows, own = self._footer(shard)
+                rows, own = self._footer(shard, run)
                 if own is not None and own != found:
                     found = own
                     if mend:
@@ -151,12 +155,22 @@ class RunFolder:
                     stats[shard] = found
         return stats
 
-    def _footer(self, shard: int) -> tuple[int | None, dict[str, Any] | None]:
-        """Rows of a shard's tags and the stats that were written with them, each None if unknown."""
+    def _id(self) -> str | None:
+        return self.manifest().get("id") if self.folder.exists(MANIFEST) else None
+
+    def _footer(self, shard: int, run: str | None) -> tuple[int | None, dict[str, Any] | None]:
+        """Rows of a shard's tags and the stats that were written with them, each None if unknown.
+
+        Both are None where the tags say that they are another shard's, or of another run.
+        """
         try:
             with self.folder.fs.open(self.folder.path(part_name(shard)), "rb") as file:
                 footer = pq.read_metadata(file)
-            found = json.loads((footer.metadata or {}).get(_IN_FOOTER, b"null"))
+            metadata = footer.metadata or {}
+            place = json.loads(metadata.get(_PLACE, b"null"))
+            if place is not None and place != [run, shard]:
+                return None, None
+            found = json.loads(metadata.get(_IN_FOOTER, b"null"))
             return footer.num_rows, found if _are_stats(found) else None
         except (OSError, ValueError, pa.ArrowException):
             return None, None
@@ -179,7 +193,8 @@ class RunFolder:
             UserError: no room or no permission; the shard is not committed then.
         """
         stats = json.loads(json.dumps(stats | {"committed": time.time()}))  # as it reads back
-        schema = TAGS.with_metadata({_IN_FOOTER: json.dumps(stats)})
+        place = json.dumps([self._id(), shard])
+        schema = TAGS.with_metadata({_IN_FOOTER: json.dumps(stats), _PLACE: place})
         self.folder.write_table(part_name(shard), table.cast(TAGS).cast(schema))
         self.folder.write_json(part_name(shard, "json"), stats)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -99,6 +100,34 @@ def test_a_committed_shard_whose_files_are_gone_or_cut_is_to_be_parsed_again(run
         assert list(run.committed()) == [0]
         run.commit(1, table(3), {"rows": 3})
         assert list(run.committed()) == [0, 1]
+
+
+@pytest.mark.parametrize("of", ["another run", "another place"])
+def test_a_shard_that_another_one_replaced_is_to_be_parsed_again(tmp_path, of):
+    """Its rows and its stats agree, but they are of other captions."""
+    runs = [RunFolder(str(tmp_path / name)) for name in ("run", "other")]
+    for run in runs:
+        with run.opened(FINGERPRINT):
+            run.commit(0, table(0), {"rows": 3})
+            run.commit(1, table(3), {"rows": 3})
+    taken, number = (runs[1], 1) if of == "another run" else (runs[0], 0)
+    for ending in ("parquet", "json"):
+        data = taken.folder.read(f"part-{number:06d}.{ending}")
+        runs[0].folder.write(f"part-000001.{ending}", data)
+    assert list(runs[0].committed()) == [0]
+    with runs[0].opened(FINGERPRINT):
+        runs[0].commit(1, table(3), {"rows": 3})
+    assert list(runs[0].committed()) == [0, 1]
+
+
+def test_a_copied_run_and_shards_that_do_not_tell_their_place_stay_committed(tmp_path):
+    run = RunFolder(str(tmp_path / "run"))
+    with run.opened(FINGERPRINT):
+        run.commit(0, table(0), {"rows": 3})
+        run.commit(1, table(3), {"rows": 3})
+        pq.write_table(table(3), tmp_path / "run" / "part-000001.parquet")
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    assert list(RunFolder(str(tmp_path / "copy")).committed()) == [0, 1]
 
 
 def test_a_shard_is_committed_only_by_its_stats_which_come_last(tmp_path, monkeypatch):

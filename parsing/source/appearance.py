@@ -11,6 +11,7 @@ from parsing.source.files import opened
 # How a file begins that is not what its name says, and what to do.
 _BEGINNINGS = {
     b"version https://git-lfs": "a Git LFS pointer: fetch the file itself with `git lfs pull`",
+    b"/annex/objects/": "a git-annex pointer: fetch the file itself with `git annex get`",
     b"PAR1": "a Parquet file: give --format parquet",
     b"\x1f\x8b": "packed by gzip: its name must end in .gz",
     b"BZh": "packed by bzip2: its name must end in .bz2",
@@ -50,8 +51,12 @@ def _guess(data: bytes, format: str | None) -> str | None:
         return "a tar archive: give --format webdataset"
     if text.startswith(b"[") and b"{" in text[:100]:
         return "one JSON array: write one object a line"
-    if text.startswith(b"{") and format != "jsonl":
-        return "JSON lines: give --format jsonl"
+    if b".git/annex/objects/" in text[:1000].partition(b"\n")[0]:
+        return _BEGINNINGS[b"/annex/objects/"]
+    if text.startswith(b"{"):
+        if b"{" in text.partition(b"\n")[0].rstrip().removesuffix(b"{"):
+            return None if format == "jsonl" else "JSON lines: give --format jsonl"
+        return "JSON over several lines: write one object a line"
     if b"\0" in data:
         return "UTF-16 or no text at all: convert it to UTF-8" if format != "webdataset" else None
     lines = [line for line in text.splitlines()[:20] if line.strip()]

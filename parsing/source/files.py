@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -32,7 +34,9 @@ COMPRESSED = tuple(_CODECS)
 _SHORT = {".tgz": ".tar.gz", ".tbz2": ".tar.bz2", ".txz": ".tar.xz", ".tzst": ".tar.zst"}
 _BY_ARROW = ("zstd", "lz4")  # fsspec would need another package for these
 # Files that stand beside captions and hold none.
-_PAPERS = ("readme", "license", "licence", "notice", "changelog", "checksums", "citation")
+_PAPER = re.compile(
+    r"(?:readme|licen[sc]e|notice|changelog|checksums|citation)(?![^\W_]|-\d)", re.I
+)
 
 
 def find_files(path: str, format: str | None = None) -> list[str]:
@@ -48,6 +52,8 @@ def find_files(path: str, format: str | None = None) -> list[str]:
         UserError: nothing there, no access, a file whose name tells no format, or a folder that
             holds more than one format.
     """
+    if not path:
+        raise UserError("an input's name is empty: see --captions")
     try:
         fs, root = fsspec.core.url_to_fs(path)
         has_magic = any(c in root for c in "*?[") and not fs.exists(root)
@@ -55,7 +61,7 @@ def find_files(path: str, format: str | None = None) -> list[str]:
             found = _only_files(fs.glob(root, detail=True).values())
             if not _name(root).startswith("."):  # as in a shell
                 found = [name for name in found if not _name(name).startswith(".")]
-            found = [name for name in found if not _is_paper(name)] or found
+            found = [name for name in found if not is_paper(name)] or found
         elif fs.isdir(root):
             found = _captions_in(_only_files(fs.ls(root, detail=True)), path, format)
         elif fs.exists(root):
@@ -67,6 +73,10 @@ def find_files(path: str, format: str | None = None) -> list[str]:
     except Exception as error:  # each file system and its network raise their own
         raise UserError(f"cannot reach {path}: {reason(error)}") from error
     if not found:
+        if os.path.islink(path):
+            raise UserError(
+                f"{path} is a link to nothing ({os.readlink(path)}): fetch the file itself"
+            )
         what = "no file matches" if has_magic else "there are no captions at"
         raise UserError(f"{what} {path}")
     for name in found:
@@ -123,7 +133,7 @@ def _only_files(infos) -> list[str]:
 
 def _captions_in(names: list[str], path: str, format: str | None) -> list[str]:
     visible = [name for name in names if not _name(name).startswith((".", "_"))]
-    visible = [name for name in visible if not _is_paper(name)]
+    visible = [name for name in visible if not is_paper(name)]
     if format is not None:
         named = [name for name in visible if format_of(name) == format]
         return named or [name for name in visible if "." not in _name(name)]
@@ -134,9 +144,9 @@ def _captions_in(names: list[str], path: str, format: str | None) -> list[str]:
     return visible
 
 
-def _is_paper(name: str) -> bool:
+def is_paper(name: str) -> bool:
     """Read-me files and what an unpacked archive of macOS holds beside its files."""
-    return _name(name).lower().startswith(_PAPERS) or "__MACOSX" in name.split("/")
+    return _PAPER.match(_name(name)) is not None or "__MACOSX" in name.split("/")
 
 
 def _is_text(name: str) -> bool:

@@ -90,7 +90,8 @@ class Source:
         for path in self.paths:
             hub = path.startswith(HF_PREFIX)
             for file in [path] if hub else find_files(path, self.format):
-                place = file if "://" in file or hub else os.path.realpath(file)
+                local = file.removeprefix("file://")
+                place = file if "://" in local or hub else os.path.realpath(local)
                 if place in found:
                     raise UserError(f"{file} is named twice: name every input once in --captions")
                 found[place] = file
@@ -226,10 +227,14 @@ def _read_parquet(path: str, wanted: Wanted, tell: Tell) -> Iterator[Row]:
         if not file.metadata.num_rows:
             return
         schema = file.schema_arrow
+        twice = [name for name in schema.names if schema.names.count(name) > 1]
         usable = [field.name for field in schema if may_hold_keys(field.type)]
         caption, key = columns(schema.names, wanted, path, usable)
         if key is None:
             tell("key", no_key(path))
+        for name in (caption, key):
+            if name in twice:
+                raise UserError(f"{path} has two columns '{name}': give one of them another name")
         kind = schema.field(caption).type
         is_text, number = holds_text(kind), 0
         for batch in file.iter_batches(columns=[caption] + ([key] if key else [])):

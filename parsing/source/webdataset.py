@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from parsing.source.files import is_compressed
+from parsing.source.files import is_compressed, is_paper
 from parsing.source.values import Row, Wanted, decoded, foreign_encoding, key_text, rows_of_json
 
 TEXTS = ("txt", "caption", "text", "cap")  # endings of captions, the first that is there counts
@@ -84,9 +84,9 @@ def _check_end(tar: tarfile.TarFile) -> None:
 
 
 def _is_hidden(name: str) -> bool:
-    """Files that systems leave behind: `._x`, `.DS_Store`, `__MACOSX/`, and names without an ending."""
+    """Files that are no part of a sample: `._x`, `__MACOSX/`, read-me files, names without an ending."""
     *folders, base = name.split("/")
-    if base.startswith((".", "__")) or "." not in base:
+    if base.startswith((".", "__")) or "." not in base or is_paper(name):
         return True
     return any(part == "__MACOSX" or (part.startswith(".") and part.strip(".")) for part in folders)
 
@@ -106,7 +106,8 @@ def _samples(
         folder, slash, name = member.name.rpartition("/")
         stem, _, ending = name.partition(".")
         key, ending = f"{folder}{slash}{stem}", ending.lower()
-        if key != current and current is not None:
+        # A sample has one file of an ending: a second one is the next sample of that name.
+        if current is not None and (key != current or ending in endings):
             yield current, texts, endings
             texts, endings = {}, set()
         current = key

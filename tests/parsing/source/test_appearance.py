@@ -33,6 +33,10 @@ LABELLED = b"a red bus\thttps://a/1.jpg\tbus,church\t/m/01,/m/02\t0.9,0.7\n" * 3
         ("a.tsv", b'{"url": "u", "caption": "a"}\n', "JSON lines: give --format jsonl"),
         ("a.tsv", gzip.compress(b"u\ta dog\n"), "packed by gzip: its name must end in .gz"),
         ("a.jsonl", POINTER, "a Git LFS pointer"),
+        ("a.jsonl", b'{\n "caption": "a",\n "url": "u"\n}\n', "JSON over several lines"),
+        ("a.tsv", b"/annex/objects/SHA256E-s123--ab.tsv\n", "a git-annex pointer"),
+        ("a.jsonl", b"../.git/annex/objects/aa/bb/MD5E-s1--ab/MD5E-s1--ab", "a git-annex pointer"),
+        ("a.parquet", b"/annex/objects/SHA256E-s123--ab.parquet\n", "a git-annex pointer"),
         ("a.jsonl", b'[{"caption": "a"},\n{"caption": "b"}]\n', "one JSON array"),
         ("a.jsonl", b"u\ta dog\nv\ta cat\n", "TSV: give --format tsv"),
         ("a.parquet", POINTER, "a Git LFS pointer"),
@@ -55,6 +59,12 @@ def test_a_file_of_another_kind_stops_the_pass_before_a_parser_starts(
         ) as told:
             look()
         assert "\n" not in str(told.value)
+
+
+def test_a_field_that_is_missing_is_not_taken_for_another_format(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"url": "u", "meta": {"caption": "a"}}\n' * 3)
+    with pytest.raises(UserError, match=r"no field caption or text.*: mend the file, or see"):
+        Source((str(tmp_path / "a.jsonl"),)).check()
 
 
 def test_the_command_stops_with_exit_code_2_before_a_cluster_is_started(tmp_path, capsys):

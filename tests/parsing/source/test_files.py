@@ -121,6 +121,25 @@ def test_hidden_and_system_files_and_read_me_files_hold_no_captions(tmp_path):
     assert names(find_files(f"{tmp_path}/LICENSE.txt")) == ["LICENSE.txt"], "asked for by name"
 
 
+def test_files_whose_names_begin_like_a_read_me_s_hold_captions(tmp_path):
+    for name in ("noticeboards.tsv", "licenses.tsv", "notice.tsv", "README_en.tsv"):
+        (tmp_path / name).write_text("x")
+    assert names(find_files(str(tmp_path))) == ["licenses.tsv", "noticeboards.tsv"]
+
+
+def test_an_empty_name_is_not_the_folder_that_one_is_in(tmp_path, monkeypatch):
+    (tmp_path / "a.tsv").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"name is empty: see --captions"):
+        find_files("")
+
+
+def test_a_link_to_nothing_is_told(tmp_path):
+    (tmp_path / "a.tsv").symlink_to(".git/annex/objects/x")
+    with pytest.raises(UserError, match=r"a\.tsv is a link to nothing \(\.git/annex/objects/x\)"):
+        find_files(f"{tmp_path}/a.tsv")
+
+
 def test_a_format_that_is_given_also_takes_files_without_an_ending(tmp_path):
     for name in ("part-00000", "part-00001", "_SUCCESS"):
         (tmp_path / name).write_text("x")

@@ -404,11 +404,18 @@ def test_captions_that_are_named_several_times_are_joined_and_replace_the_defaul
     assert Source(**given(parse_flags([]), Source)).paths == ("data/captions",)
 
 
+def test_two_parquet_columns_of_one_name_are_told(tmp_path):
+    columns = [pa.array(["https://a/1"]), pa.array(["a dog"]), pa.array(["a cat"])]
+    pq.write_table(pa.table(columns, names=["url", "caption", "caption"]), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet has two columns 'caption': give one of them"):
+        read(tmp_path / "a.parquet")
+
+
 def test_a_file_that_is_named_twice_is_refused(tmp_path, monkeypatch):
     (tmp_path / "a.tsv").write_text("https://a/1\ta dog\n")
     (tmp_path / "link").symlink_to(tmp_path)
     monkeypatch.chdir(tmp_path)
-    for again in ("a.tsv", "*.tsv", tmp_path, "link/a.tsv"):
+    for again in ("a.tsv", "*.tsv", tmp_path, "link/a.tsv", f"file://{tmp_path}/a.tsv"):
         with pytest.raises(UserError, match="is named twice: name every input once"):
             read("a.tsv", again)
     with pytest.raises(UserError, match="is named twice"):

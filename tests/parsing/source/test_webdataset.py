@@ -53,9 +53,19 @@ def test_a_field_of_the_json_is_the_key_where_it_is_asked_for(tmp_path):
 
 def test_hidden_and_system_files_are_no_samples(tmp_path):
     names = ["./0/1.jpg", "./0/._1.jpg", "./0/._1.txt", "__MACOSX/0/._1.txt", "README", ".DS_Store"]
-    names += ["__pycache__.txt", "./0/.cache/x.txt"]
+    names += ["__pycache__.txt", "./0/.cache/x.txt", "README.txt", "0/LICENSE.md", "readme_en.txt"]
     members = [(name, b"x") for name in names] + [("./0/1.txt", b"one")]
     assert read(write_tar(tmp_path / "a.tar", members)) == [Row("./0/1", "one")]
+
+
+def test_a_name_that_begins_like_a_read_me_s_is_a_sample(tmp_path):
+    path = write_tar(tmp_path / "a.tar", [("noticeboard_1.txt", b"a board")])
+    assert read(path) == [Row("noticeboard_1", "a board")]
+
+
+def test_two_samples_of_one_name_that_stand_together_are_two(tmp_path):
+    members = [(f"1.{ending}", text) for text in (b"a dog", b"a cat") for ending in ("jpg", "txt")]
+    assert read(write_tar(tmp_path / "a.tar", members)) == [Row("1", "a dog"), Row("1", "a cat")]
 
 
 @pytest.fixture

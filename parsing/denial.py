@@ -8,10 +8,21 @@ import regex
 
 from parsing.words import Grounding
 
-_MAY_DENY = regex.compile(r"(?i)\b(?:no|not|never|without|neither|nor)\b|n['’]t\b")
+_MAY_DENY = regex.compile(
+    r"(?i)\b(?:no|not|never|without|neither|nor|lack(?:s|ed|ing)?|(?:free|devoid|bereft|absence) of"
+    r"|(?:is|are|was|were|does|did|has|have|had)nt)\b|n['’]t\b"
+)
 _TOKEN = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’&-][\p{L}\p{M}\p{N}]+)*|[^\s\p{L}\p{M}\p{N}]")
 _THINGS = frozenset(("no", "without", "neither", "nor"))
 _STATES = frozenset(("not", "never", "cannot"))
+# As people write without its apostrophe; `cant` and `wont` are words of their own.
+_BARE = frozenset(
+    ("isnt", "arent", "wasnt", "werent", "doesnt", "didnt", "hasnt", "havent", "hadnt"),
+)
+# `a room devoid of furniture`, `a street lacking trees`; what follows the second word is denied.
+_WITHOUT_OF = frozenset(("free", "devoid", "bereft", "absence", "lack"))
+_LACKS = frozenset(("lacks", "lacking", "lacked"))
+_VERBS = frozenset(("wearing", "having", "showing", "containing"))  # a man not wearing shoes
 _NO_DENIAL = frozenset(("only", "just", "merely", "simply", "to"))  # not only red
 _ARTICLES = frozenset(("a", "an", "the", "any"))
 _SIGNS = frozenset(("sign", "signs", "symbol", "symbols", "icon", "icons", "zone", "zones"))
@@ -55,45 +66,76 @@ def without_denied(
     objects, attributes = list(objects), list(attributes)
     if _MAY_DENY.search(caption) is None:
         return objects, attributes
-    said, unsaid = (Grounding(text, singular) for text in _split(caption))
+    text, runs = _split(caption)
+    said, unsaid = (Grounding(each, singular) for each in (text, " . ".join(runs)))
 
     def stays(tag: str) -> bool:
         return said.admits(tag) or not unsaid.admits(tag)
 
-    kept = [name for name in objects if stays(name)]
+    def is_described(name: str) -> bool:
+        """Neither red nor blue car: what a denied state describes is not denied with it."""
+        states = [state for state, of in attributes if of == name and not stays(state)]
+        denied = [Grounding(run, singular) for run in runs] if states else []
+        return any(not any(r.admits(s) and r.admits(name) for r in denied) for s in states)
+
+    kept = [name for name in objects if stays(name) or is_described(name)]
     gone = set(objects) - set(kept)
     return kept, [pair for pair in attributes if pair[1] not in gone and stays(pair[0])]
 
 
-def _split(caption: str) -> tuple[str, str]:
-    """The words that a caption says, and those that it denies."""
+def _split(caption: str) -> tuple[str, list[str]]:
+    """The words that a caption says, and the runs of words that it denies."""
     tokens = _TOKEN.findall(caption.lower().replace("’", "'"))
-    said, denied, at = [], [], 0
+    said: list[str] = []
+    denied: list[str] = []
+    at = 0
     while at < len(tokens):
         start, end = _denied_by(tokens, at)
         said += tokens[at:start] if start < end else tokens[at : at + 1]
-        denied += [*tokens[start:end], "."] if start < end else []
+        denied += [" ".join(tokens[start:end])] if start < end else []
         at = max(end, at + 1)
-    return " ".join(said), " ".join(denied)
+    return " ".join(said), denied
 
 
 def _denied_by(tokens: list[str], at: int) -> tuple[int, int]:
     """Where what the token denies begins and ends; equal where it denies nothing."""
     if not _denies(tokens, at):
         return at, at
-    start = at + 1
+    start = at + 1 + (tokens[at] in _WITHOUT_OF)
+    if tokens[at] == "no" and tokens[start : start + 1] == ["longer"]:
+        if not at or tokens[at - 1] not in _LINKS:  # a no longer used station
+            return min(start + 1, len(tokens)), min(start + 2, len(tokens))
+        start += 1  # the wall is no longer blue
     while start < len(tokens) and tokens[start] in _SKIPPED:
         start += 1
     end = start
     while end < len(tokens) and _goes_on(tokens, start, end):
         end += 1
+    if tokens[at] == "nor" and end - start > 1 and _describes(tokens, at):
+        end -= 1
     return (at, at) if end - start > 1 and tokens[end - 1] in _SIGNS else (start, end)
+
+
+def _describes(tokens: list[str], nor: int) -> bool:
+    """Whether `neither ... nor` stands within a noun phrase: a neither red nor blue car."""
+    near = tokens[max(nor - 5, 0) : nor]
+    if "neither" not in near[1:]:
+        return False
+    return near[near.index("neither", 1) - 1] in _ARTICLES
 
 
 def _denies(tokens: list[str], at: int) -> bool:
     token = tokens[at]
     before = tokens[at - 1] if at else "."
     after = tokens[at + 1] if at + 1 < len(tokens) else "."
+    if token in _BARE:
+        return after not in _NO_DENIAL
+    if token in _WITHOUT_OF:  # but: free of charge
+        return after == "of" and tokens[at + 2 : at + 3] != ["charge"]
+    if token in _LACKS:
+        return before != "."
+    if token in _STATES and after in _VERBS:
+        return True
     if token in _STATES:
         linked = before in _LINKS or before.endswith("'s") or after in _ARTICLES
         return linked and after[0].isalpha() and after not in _NO_DENIAL

@@ -32,7 +32,7 @@ from labels.picture import draw
 from labels.settings import Settings
 from labels.summary import Coverage, summarise
 from labels.synonyms import effect, found_synonyms, written_synonyms
-from labels.tag_folders import RowGroup, TagFolder, manifest_of, open_tag_folders
+from labels.tag_folders import RowGroup, TagFolder, manifest_of, open_tag_folders, same_captions
 from labels.tag_lists import read_tag_list
 from labels.vocabulary import KINDS, Vocabulary, vocabulary_text
 from labels.vocabulary_pages import write_pages
@@ -70,6 +70,10 @@ def build(
     for tags in folders:
         if tags.missing:
             note(f"{tags.name} is unfinished: its {tags.missing} missing shards are left out")
+    if twice := same_captions(folders):
+        note(
+            f"{twice[0]} and {twice[1]} are of the same captions: each image is in the labels twice"
+        )
     with _read_errors(), mapper(settings.ray is not None, settings.ray or None) as map_batches:
         counts = count_tags(folders, kinds, synonyms, map_batches)
         if composed := spellings(counts.tags["tag"]):

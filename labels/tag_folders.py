@@ -8,8 +8,9 @@ one image, and the caption's id is its key.
 from __future__ import annotations
 
 import itertools
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 from common.errors import UserError, reason
 from common.storage import Folder
 from labels.vocabulary import ATTRIBUTE, KINDS, OBJECT, check_columns, is_null
+from parsing.job.run_folder import belongs
 from parsing.source.captions import DONE, INDEX
 from parsing.tags import TAGS
 
@@ -168,6 +170,7 @@ def _open(name: str, kinds: tuple[str, ...], partial: bool) -> TagFolder:
                 "with parsing/run.py, or use the committed shards with --partial"
             )
         images = _number_of_images(storage)
+        _check_places(storage, names)
     if not names:
         kind = "committed shard" if total else "Parquet file"
         raise UserError(f"there is no {kind} in the tags folder {name}")
@@ -182,6 +185,40 @@ def _open(name: str, kinds: tuple[str, ...], partial: bool) -> TagFolder:
             "command writes the index again"
         )
     return found
+
+
+def _check_places(storage: Folder, names: list[str]) -> None:
+    """Raises UserError for shards of another run or of another number than their names'."""
+    run = storage.read_json(MANIFEST).get("id") if storage.exists(MANIFEST) else None
+
+    def check(name: str) -> None:
+        path = _address(storage, name)
+        number = name.removeprefix("part-").removesuffix(".parquet")
+        footer = _read_footer(storage, path)
+        if number.isdecimal() and run is not None and not belongs(footer, run, int(number)):
+            raise UserError(
+                f"{path} is another run's, or another shard: the command of its run parses it again"
+            )
+
+    if run is not None:
+        with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+            list(pool.map(check, names))
+
+
+def same_captions(folders: Sequence[TagFolder]) -> tuple[str, str] | None:
+    """Names of two folders whose runs read the same captions, so that each image is in both."""
+    owners: dict[str, str] = {}
+    for tags in folders:
+        captions = tags.storage.sub(CAPTIONS_FOLDER)
+        if not tags.storage.fs.isdir(tags.storage.root) or not captions.exists(DONE):
+            continue
+        selection = captions.read_json(DONE).get("selection")
+        if selection is None:
+            continue
+        read = json.dumps({n: v for n, v in selection.items() if n != "shard_size"}, sort_keys=True)
+        if (first := owners.setdefault(read, tags.name)) != tags.name:
+            return first, tags.name
+    return None
 
 
 def manifest_of(tags: TagFolder) -> dict[str, Any]:

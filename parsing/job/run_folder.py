@@ -167,8 +167,7 @@ class RunFolder:
             with self.folder.fs.open(self.folder.path(part_name(shard)), "rb") as file:
                 footer = pq.read_metadata(file)
             metadata = footer.metadata or {}
-            place = json.loads(metadata.get(_PLACE, b"null"))
-            if place is not None and place != [run, shard]:
+            if not belongs(footer, run, shard):
                 return None, None
             found = json.loads(metadata.get(_IN_FOOTER, b"null"))
             return footer.num_rows, found if _are_stats(found) else None
@@ -201,6 +200,19 @@ class RunFolder:
     def read(self, shard: int, columns: list[str] | None = None) -> pa.Table:
         """The tags of a committed shard, schema `TAGS`."""
         return self.folder.read_table(part_name(shard), columns)
+
+
+def belongs(footer: pq.FileMetaData, run: str | None, shard: int) -> bool:
+    """Whether a file of tags is this shard of this run, as far as it tells.
+
+    Args:
+        run: `id` in the run's manifest.
+
+    Raises:
+        ValueError: what it tells is damaged.
+    """
+    place = json.loads((footer.metadata or {}).get(_PLACE, b"null"))
+    return place is None or place == [run, shard]
 
 
 def _is_session(found: Any) -> bool:

@@ -7,7 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from common.errors import UserError
-from labels.tag_folders import open_tag_folders, scan
+from labels.tag_folders import MANIFEST, open_tag_folders, same_captions, scan
+from parsing.job.run_folder import RunFolder
+from parsing.tags import Parsed, tags_table
 
 
 def test_a_run_s_uncommitted_shards_are_missing(tmp_path, write_run, captions):
@@ -111,6 +113,36 @@ def test_an_index_that_has_lost_images_is_told(tmp_path, write_run, captions, le
         UserError, match=rf"has {2 * left} of its 3 images: .* writes the index again"
     ):
         open_tag_folders([str(folder)], partial=partial)
+
+
+def test_a_shard_of_another_run_is_refused(tmp_path, write_run, captions):
+    """Its caption ids are those of this run, its captions are not."""
+    runs = []
+    for name in ("one", "other"):
+        runs.append(RunFolder(str(write_run(tmp_path / name, captions, [("a", 0)]))))
+        (tmp_path / name / MANIFEST).write_text(
+            json.dumps({"id": name, "fingerprint": {}, "finished": True, "shards": 1})
+        )
+        tags = tags_table([0], [f"a dog of {name}"], [Parsed(objects=["dog"])])
+        runs[-1].commit(0, tags, {"rows": 1})
+    folder = str(tmp_path / "one")
+    assert open_tag_folders([folder])[0].rows == 1
+    data = runs[1].folder.read("part-000000.parquet")
+    runs[0].folder.write("part-000000.parquet", data)
+    with pytest.raises(UserError, match=r"part-000000\.parquet is another run's, or another shard"):
+        open_tag_folders([folder])
+
+
+def test_runs_of_the_same_captions_are_found_and_others_are_not(tmp_path, write_run, captions):
+    folders = []
+    for name, files, size in (("a", 1, 10), ("b", 2, 10), ("c", 1, 20)):
+        folders.append(write_run(tmp_path / name, captions, [("k", 0)]))
+        done = folders[-1] / "captions" / "done.json"
+        found = json.loads(done.read_text())
+        done.write_text(json.dumps(found | {"selection": {"files": files, "shard_size": size}}))
+    a, b, c = open_tag_folders(map(str, folders))
+    assert same_captions([a, b]) is None
+    assert same_captions([a, b, c]) == (a.name, c.name)
 
 
 def test_ids_that_are_null_are_refused(tmp_path, write_tags, captions):

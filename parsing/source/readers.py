@@ -29,6 +29,7 @@ from parsing.source.values import (
     KEY_NAMES,
     Row,
     Wanted,
+    as_bytes,
     columns,
     holds_text,
     is_null,
@@ -305,10 +306,7 @@ def _values(column: pa.Array) -> list[Any]:
     try:
         return column.to_pylist()
     except UnicodeDecodeError:
-        kind = column.type
-        lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-        raw = column.cast(pa.list_(pa.large_binary()) if lists else pa.large_binary())
-        return raw.to_pylist()
+        return column.cast(as_bytes(column.type)).to_pylist()
 
 
 _READERS: dict[str | None, Callable[[str, Wanted, Tell], Iterator[Row]]] = {

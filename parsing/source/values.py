@@ -115,12 +115,12 @@ def rows_of(key: Any, caption: Any, name: str, fallback: str, where: str) -> lis
 def _row(key: str, caption: Any, name: str, where: str) -> Row:
     if is_null(caption):
         return Row(key, "")
-    if isinstance(caption, bytes):
-        return Row(key, *decoded(caption, f"{where}: not UTF-8"))
     if isinstance(caption, dict):  # one of several captions, with an id of its own
         inner = usual(caption, (*CAPTION_NAMES, "raw", "sentence"))
-        if inner is not None and isinstance(caption[inner], str):
+        if inner is not None and isinstance(caption[inner], str | bytes):
             caption = caption[inner]
+    if isinstance(caption, bytes):
+        return Row(key, *decoded(caption, f"{where}: not UTF-8"))
     problem = None if isinstance(caption, str) else f"{where}: the field {name} is not text"
     return Row(key, as_text(caption), problem)
 
@@ -230,6 +230,22 @@ def holds_text(kind: pa.DataType) -> bool:
             *(types.is_binary, types.is_large_binary, types.is_binary_view),
         )
     )
+
+
+def as_bytes(kind: pa.DataType) -> pa.DataType:
+    """An Arrow type with bytes in the place of texts, also within lists and records."""
+    types = pa.types
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return pa.large_binary()
+    if types.is_dictionary(kind):
+        return as_bytes(kind.value_type)
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(as_bytes(field.type)) for field in kind])
+    if types.is_fixed_size_list(kind):
+        return pa.list_(as_bytes(kind.value_type), kind.list_size)
+    if types.is_list(kind) or types.is_large_list(kind):
+        return pa.list_(as_bytes(kind.value_type))
+    return kind
 
 
 def may_hold_keys(kind: pa.DataType) -> bool:

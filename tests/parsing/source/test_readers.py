@@ -404,6 +404,23 @@ def test_captions_that_are_named_several_times_are_joined_and_replace_the_defaul
     assert Source(**given(parse_flags([]), Source)).paths == ("data/captions",)
 
 
+@pytest.mark.parametrize("within", ["list", "fixed list", "record"])
+def test_a_text_that_is_not_utf8_spoils_its_own_row_alone_within_lists_and_records(
+    tmp_path, within
+):
+    texts = pa.array([b"a dog", b"caf\xe9", b"a cat"])
+    texts = pa.Array.from_buffers(pa.string(), 3, texts.buffers())
+    if within == "record":
+        texts = pa.StructArray.from_arrays([texts], ["text"])
+    lists = pa.ListArray.from_arrays([0, 1, 2, 3], texts)
+    if within == "fixed list":
+        lists = pa.FixedSizeListArray.from_arrays(texts, 1)
+    pq.write_table(pa.table({"url": ["1", "2", "3"], "caption": lists}), tmp_path / "a.parquet")
+    rows = read(tmp_path / "a.parquet")
+    assert rows[::2] == [Row("1", "a dog"), Row("3", "a cat")]
+    assert rows[1].problem == "row 2: not UTF-8"
+
+
 def test_two_parquet_columns_of_one_name_are_told(tmp_path):
     columns = [pa.array(["https://a/1"]), pa.array(["a dog"]), pa.array(["a cat"])]
     pq.write_table(pa.table(columns, names=["url", "caption", "caption"]), tmp_path / "a.parquet")

@@ -154,10 +154,10 @@ def _open(name: str, kinds: tuple[str, ...], partial: bool) -> TagFolder:
             f"there is no tags folder {name}: parsing/run.py makes one, --tags names another"
         )
     if storage.fs.isfile(storage.root):
-        return _find(name, [name], (), storage, 0, kinds)
+        return _find(name, [name], (), storage, kinds)
     names = storage.names(".parquet")
     total = _number_of_shards(storage)
-    images, missing = None, 0
+    run, images, missing = None, None, 0
     if total is not None:
         committed = {stats.removesuffix(".json") for stats in storage.names(".json")}
         names = [
@@ -170,39 +170,14 @@ def _open(name: str, kinds: tuple[str, ...], partial: bool) -> TagFolder:
                 "with parsing/run.py, or use the committed shards with --partial"
             )
         images = _number_of_images(storage)
-        _check_places(storage, names)
+        run = storage.read_json(MANIFEST).get("id") if storage.exists(MANIFEST) else None
     if not names:
         kind = "committed shard" if total else "Parquet file"
         raise UserError(f"there is no {kind} in the tags folder {name}")
     index = storage.sub(INDEX_FOLDER)
     index_files = tuple(_address(index, n) for n in index.names(".parquet"))
     shards = [_address(storage, n) for n in names]
-    found = _find(name, shards, index_files, storage, missing, kinds)
-    indexed = sum(_read_footer(storage, path).num_rows for path in index_files)
-    if images is not None and indexed != images:
-        raise UserError(
-            f"the index of the run in {name} has {indexed:,} of its {images:,} images: its parsing/run.py "
-            "command writes the index again"
-        )
-    return found
-
-
-def _check_places(storage: Folder, names: list[str]) -> None:
-    """Raises UserError for shards of another run or of another number than their names'."""
-    run = storage.read_json(MANIFEST).get("id") if storage.exists(MANIFEST) else None
-
-    def check(name: str) -> None:
-        path = _address(storage, name)
-        number = name.removeprefix("part-").removesuffix(".parquet")
-        footer = _read_footer(storage, path)
-        if number.isdecimal() and run is not None and not belongs(footer, run, int(number)):
-            raise UserError(
-                f"{path} is another run's, or another shard: the command of its run parses it again"
-            )
-
-    if run is not None:
-        with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
-            list(pool.map(check, names))
+    return _find(name, shards, index_files, storage, kinds, missing, run, images)
 
 
 def same_captions(folders: Sequence[TagFolder]) -> tuple[str, str] | None:
@@ -267,17 +242,31 @@ def _find(
     shards: list[str],
     index: tuple[str, ...],
     storage: Folder,
-    missing: int,
     kinds: tuple[str, ...],
+    missing: int = 0,
+    run: str | None = None,
+    images: int | None = None,
 ) -> TagFolder:
+    """Reads the footer of every file once.
+
+    Args:
+        run: `id` in the manifest of the run that wrote the shards; None where it has none.
+        images: number of images that the index must have; None where that is not known.
+    """
     wanted = [TAGS.field("caption_id"), TAGS.field("caption")]
     wanted += [TAGS.field(COLUMNS[kind]) for kind in kinds]
     schema = pa.schema(wanted)
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
-        found = list(pool.map(lambda path: _row_groups(storage, path, schema), shards))
-        footers = pool.map(lambda path: _read_footer(storage, path), index)
-        for path, footer in zip(index, footers, strict=True):
-            check_columns(footer.schema.to_arrow_schema(), INDEX, path)
+        found = list(pool.map(lambda path: _row_groups(storage, path, schema, run), shards))
+        footers = list(pool.map(lambda path: _read_footer(storage, path), index))
+    for path, footer in zip(index, footers, strict=True):
+        check_columns(footer.schema.to_arrow_schema(), INDEX, path)
+    indexed = sum(footer.num_rows for footer in footers)
+    if images is not None and indexed != images:
+        raise UserError(
+            f"the index of the run in {name} has {indexed:,} of its {images:,} images: its parsing/run.py "
+            "command writes the index again"
+        )
     row_groups = tuple(group for groups, _ in found for group in groups)
     has_status = all(status for _, status in found)
     return TagFolder(name, row_groups, index, storage, missing, has_status)
@@ -296,9 +285,22 @@ def _read_footer(storage: Folder, path: str) -> pq.FileMetaData:
         raise UserError(f"cannot read {path} (damaged or cut off?): {reason(error)}") from error
 
 
-def _row_groups(storage: Folder, path: str, schema: pa.Schema) -> tuple[list[RowGroup], bool]:
+def _check_place(footer: pq.FileMetaData, path: str, run: str) -> None:
+    """Raises UserError for a shard of another run, or of another number than its name's."""
+    number = path.rpartition("/")[2].removeprefix("part-").removesuffix(".parquet")
+    if number.isdecimal() and not belongs(footer, run, int(number)):
+        raise UserError(
+            f"{path} is another run's, or another shard: the command of its run parses it again"
+        )
+
+
+def _row_groups(
+    storage: Folder, path: str, schema: pa.Schema, run: str | None
+) -> tuple[list[RowGroup], bool]:
     """The row groups of one file, and whether it has the column `status`."""
     footer = _read_footer(storage, path)
+    if run is not None:
+        _check_place(footer, path, run)
     columns = footer.schema.to_arrow_schema()
     check_columns(columns, schema, path, null_types=True)
     names = [name for name in (*schema.names, "status") if name in columns.names]

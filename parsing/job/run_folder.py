@@ -46,6 +46,7 @@ class RunFolder:
     def __init__(self, url: str):
         self.folder = Folder(url)
         self.url = self.folder.url
+        self._run: str | None = None  # `id` of the manifest, once read
 
     @contextlib.contextmanager
     def opened(self, fingerprint: dict[str, Any]) -> Iterator[None]:
@@ -156,7 +157,10 @@ class RunFolder:
         return stats
 
     def _id(self) -> str | None:
-        return self.manifest().get("id") if self.folder.exists(MANIFEST) else None
+        """The manifest's `id`, which never changes; None where there is none."""
+        if self._run is None and self.folder.exists(MANIFEST):
+            self._run = self.manifest().get("id")
+        return self._run
 
     def _footer(self, shard: int, run: str | None) -> tuple[int | None, dict[str, Any] | None]:
         """Rows of a shard's tags and the stats that were written with them, each None if unknown.

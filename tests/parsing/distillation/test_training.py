@@ -155,7 +155,9 @@ weights = {{name: p.detach() for name, p in model.named_parameters() if p.requir
 torch.save(weights, {str(tmp_path)!r} + f"/rank{{os.environ['RANK']}}.pt")
 """
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script)]
+    # A port of its own: the default one may be another training's.
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *launcher, str(script)]
     done = subprocess.run(
         command,
         capture_output=True,

@@ -8,17 +8,15 @@ import regex
 
 from parsing.words import Grounding
 
+# As people write without its apostrophe; `cant` and `wont` are words of their own.
+_BARE = ("isnt", "arent", "wasnt", "werent", "doesnt", "didnt", "hasnt", "havent", "hadnt")
 _MAY_DENY = regex.compile(
     r"(?i)\b(?:no|not|never|without|neither|nor|lack(?:s|ed|ing)?|(?:free|devoid|bereft|absence) of"
-    r"|(?:is|are|was|were|does|did|has|have|had)nt)\b|n['’]t\b"
+    rf"|{'|'.join(_BARE)})\b|n['’]t\b"
 )
 _TOKEN = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’&-][\p{L}\p{M}\p{N}]+)*|[^\s\p{L}\p{M}\p{N}]")
 _THINGS = frozenset(("no", "without", "neither", "nor"))
 _STATES = frozenset(("not", "never", "cannot"))
-# As people write without its apostrophe; `cant` and `wont` are words of their own.
-_BARE = frozenset(
-    ("isnt", "arent", "wasnt", "werent", "doesnt", "didnt", "hasnt", "havent", "hadnt"),
-)
 # `a room devoid of furniture`, `a street lacking trees`; what follows the second word is denied.
 _WITHOUT_OF = frozenset(("free", "devoid", "bereft", "absence", "lack"))
 _LACKS = frozenset(("lacks", "lacking", "lacked"))

@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from common.errors import UserError
 from common.storage import Folder
 from training.distributed import rank
+from training.runs import not_finite
 
 MODEL, WEIGHTS = "ViT-B-16", "openai"  # the paper's
 TAG_TEMPLATE = "A photo of a {}"
@@ -145,10 +146,9 @@ def load_clip(
     if quick_gelu is False:  # open_clip takes no flag against a configuration
         _use_plain_gelu(built)
     _check_vision(built, model)
-    odd = [key for key, tensor in built.named_parameters() if not tensor.isfinite().all()]
-    if odd:
+    if (odd := not_finite(built.named_parameters())) is not None:
         raise UserError(
-            f"the weights of {weights or model} hold values that are no numbers, in {odd[0]}"
+            f"the weights of {weights or model} hold values that are no numbers, in {odd}"
         )
     name = f"{model}/{weights}" if weights else model
     return Clip(built, open_clip.get_tokenizer(model), name).to(device)

@@ -13,6 +13,7 @@ Each file is renamed once it is complete, so the last good checkpoint survives a
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -211,9 +212,13 @@ def load_trained(module: nn.Module, tensors: dict[str, Tensor], prefix: str, nam
         module.load_state_dict(_part(tensors, prefix))
     except RuntimeError as error:
         raise UserError(f"{name} does not fit the settings beside it") from error
-    odd = [key for key, tensor in module.state_dict().items() if not tensor.isfinite().all()]
-    if odd:
-        raise UserError(f"{name} holds values that are no numbers, in {odd[0]}")
+    if (odd := not_finite(module.state_dict().items())) is not None:
+        raise UserError(f"{name} holds values that are no numbers, in {odd}")
+
+
+def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
+    """The name of the first tensor that holds NaN or infinity."""
+    return next((name for name, each in tensors if not each.isfinite().all()), None)
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

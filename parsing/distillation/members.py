@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
@@ -132,9 +132,8 @@ def _other(folder: Path, share: float, base: Model) -> Other:
     adapter = folder / ADAPTER if (folder / ADAPTER).is_dir() else folder
     try:
         config = json.loads((adapter / "adapter_config.json").read_text())
-        path = adapter / "adapter_model.safetensors"
-        weights = load_file(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        data = (adapter / "adapter_model.safetensors").read_bytes()
+        weights = load(data)
         about = folder / PROVENANCE
         provenance = json.loads(about.read_text()) if about.exists() else {}
     except (OSError, ValueError, SafetensorError) as error:
@@ -149,7 +148,7 @@ def _other(folder: Path, share: float, base: Model) -> Other:
             f"--average-with {folder}: its adapter is scaled by {config['lora_alpha'] / config['r']:g}, "
             f"not by {SCALE}"
         )
-    return Other(folder.name, share, weights, digest, provenance)
+    return Other(folder.name, share, weights, hashlib.sha256(data).hexdigest(), provenance)
 
 
 def _learned(model: PeftModel | PreTrainedModel) -> dict[str, Tensor]:

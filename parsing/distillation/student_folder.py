@@ -35,13 +35,8 @@ from parsing.llm.models import ADAPTER, PROMPT, PROVENANCE, Model, find_model
 from parsing.llm.prompt import PromptTokens, prompt_path
 
 CARD = "README.md"
-_PATHS = (
-    "teacher",
-    "gold",
-    "test",
-    "average_with",
-    "output",
-)  # `sources` has their names; folders are private
+_SOURCES = ("teacher", "gold", "test", "average_with")
+_PATHS = (*_SOURCES, "output")  # `sources` has their names; folders are private
 _VERSIONS = ("torch", "transformers", "peft")
 
 
@@ -100,7 +95,7 @@ def add_figures(settings: DistillSettings, table: str) -> None:
 def _without_folders(settings: DistillSettings) -> DistillSettings:
     names = {
         field: tuple(text.rstrip("/").rpartition("/")[2] for text in getattr(settings, field))
-        for field in ("teacher", "gold", "test", "average_with")
+        for field in _SOURCES
     }
     return replace(settings, output=f"data/{settings.folder.name}", **names)
 

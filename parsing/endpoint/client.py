@@ -34,9 +34,10 @@ ROUNDS = 2  # of tries of a request that fails while others are answered
 PAUSE_SECONDS = 5.0  # between two rounds, at least
 KEY = "OPENAI_API_KEY"  # environment variable, sent as a bearer token
 BAD_IN_A_ROW = 100  # answers without a text, beyond which the server is at fault and no caption
-_HINTS = {
-    openai.AuthenticationError: f"the environment variable {KEY} holds the key",
-    openai.PermissionDeniedError: f"the environment variable {KEY} holds the key",
+_KEY_HINT = f"the environment variable {KEY} holds the key"
+_HINTS = {  # what to look at after an error that no second try mends
+    openai.AuthenticationError: _KEY_HINT,
+    openai.PermissionDeniedError: _KEY_HINT,
     openai.NotFoundError: "look at the path of --endpoint, which often ends with /v1, and at "
     "--endpoint-model",
 }
@@ -134,11 +135,7 @@ class Client:
                 data = await self._client.post(
                     self._path, body={"model": self._server.model, **body}, cast_to=object
                 )
-            except (
-                openai.AuthenticationError,
-                openai.PermissionDeniedError,
-                openai.NotFoundError,
-            ) as error:
+            except tuple(_HINTS) as error:
                 raise UserError(
                     f"the endpoint {self._server.url} {_said(error)}: {_HINTS[type(error)]}"
                 ) from error

@@ -66,9 +66,7 @@ def clean_all(
     texts = captions.to_pylist() if texts is None else list(texts)
     suspects, tagged = suspects_among(captions.cast(pa.string()))
     for place in tagged:
-        named = texts[place].replace(" <PERSON> ", " person ")
-        if "<" in named:
-            named = _PERSON.sub("person", named)
+        named = _with_persons(texts[place])
         texts[place] = _cleaned(texts[place]) if "<" in named else named
     for place in suspects:
         texts[place] = _cleaned(texts[place])
@@ -97,8 +95,7 @@ def _cleaned(text: str) -> str:
 
 def _shortened(text: str) -> str:
     """The text without what ails most captions, for a fraction of the time that a round takes."""
-    if "<PERSON>" in text:
-        text = _PERSON.sub("person", text)
+    text = _with_persons(text)
     plain = with_plain_quotes(text)
     if plain is None:
         return text
@@ -109,6 +106,11 @@ def _shortened(text: str) -> str:
     if "://" in plain:
         plain = _LONE_URL.sub(" ", plain)
     return " ".join(plain.split()) if "  " in plain or plain != plain.strip() else plain
+
+
+def _with_persons(text: str) -> str:
+    text = text.replace(" <PERSON> ", " person ")  # nearly all of them, in a tenth of the time
+    return _PERSON.sub("person", text) if "<PERSON>" in text else text
 
 
 def _round(text: str) -> str:

@@ -88,7 +88,7 @@ def _is_hidden(name: str) -> bool:
     *folders, base = name.split("/")
     if base.startswith((".", "__")) or "." not in base or is_paper(name):
         return True
-    return any(part == "__MACOSX" or (part.startswith(".") and part.strip(".")) for part in folders)
+    return any(part.startswith(".") and part.strip(".") for part in folders)
 
 
 def _samples(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import open_clip
@@ -30,7 +30,6 @@ from torch.nn import functional as F
 from common.errors import UserError
 from common.storage import Folder
 from training.distributed import rank
-from training.runs import not_finite
 
 MODEL, WEIGHTS = "ViT-B-16", "openai"  # the paper's
 TAG_TEMPLATE = "A photo of a {}"
@@ -97,6 +96,11 @@ class Clip(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.visual.conv1.weight.device
+
+
+def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
+    """The name of the first tensor that holds NaN or infinity."""
+    return next((name for name, each in tensors if not each.isfinite().all()), None)
 
 
 def load_clip(

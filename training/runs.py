@@ -13,7 +13,6 @@ Each file is renamed once it is complete, so the last good checkpoint survives a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from common.storage import Folder
+from training.clip import not_finite
 from training.settings import CLIP_OWN, Settings
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -214,11 +214,6 @@ def load_trained(module: nn.Module, tensors: dict[str, Tensor], prefix: str, nam
         raise UserError(f"{name} does not fit the settings beside it") from error
     if (odd := not_finite(module.state_dict().items())) is not None:
         raise UserError(f"{name} holds values that are no numbers, in {odd}")
-
-
-def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
-    """The name of the first tensor that holds NaN or infinity."""
-    return next((name for name, each in tensors if not each.isfinite().all()), None)
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

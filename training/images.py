@@ -83,6 +83,11 @@ def find_images(place: str) -> ImageFiles:
     raise UserError(f"there are no images at {place}: name a folder of shards or images (--images)")
 
 
+def images_below(place: str) -> list[str]:
+    """The paths of the images in a local folder and in those below it, but for hidden ones."""
+    return [os.path.join(folder, name) for folder in _folders(place) for name in _names(folder)]
+
+
 def _folders(place: str) -> Iterator[str]:
     """The folder and those below it that hold images, but for hidden ones.
 

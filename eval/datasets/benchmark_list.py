@@ -11,13 +11,12 @@ from pathlib import Path
 from common.errors import UserError
 from eval.datasets.benchmarks import Benchmark
 from eval.datasets.coco_object import CocoObject
+from eval.datasets.coco_stuff import CocoObjectMasks, CocoStuff
 from eval.datasets.description import Description
 from eval.datasets.mask_folders import (
     OWN,
     Ade20k,
     Cityscapes,
-    CocoObjectMasks,
-    CocoStuff,
     Context,
     ImageNetS,
     OwnFolder,

@@ -1,7 +1,7 @@
 """What a segmentation benchmark is: classes, images, and the ground truth of their pixels.
 
 `benchmark_data/NAME.yaml` names the classes, their mask values and the values that are ignored. The
-readers in `mask_folders.py` and `coco_object.py` know the folder layouts.
+readers in `mask_folders.py`, `coco_stuff.py` and `coco_object.py` know the folder layouts.
 
 Shapes: H, W height and width of an image in pixels; C classes, the background included.
 """
@@ -110,7 +110,8 @@ class Benchmark(ABC):
         except (
             Exception
         ) as error:  # annotations are what people made them, and formats raise their own
-            raise BadImage(f"its mask is damaged ({reason(error)})") from error
+            why = reason(error).replace(f"{self.root}/", "")
+            raise BadImage(f"its mask is damaged ({why})") from error
         if not values.size:
             raise BadImage("its mask has no pixels")
         if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= VALUES:
@@ -148,19 +149,6 @@ def open_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
     except Exception as error:  # each format raises its own
         why = reason(error).replace(str(path), path.name)
         raise BadImage(f"it cannot be read ({why})") from error
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """Reads a mask: palette indices or grey levels, integers of shape (H, W).
-
-    Raises:
-        ValueError: the file has several channels.
-    """
-    with Image.open(path) as image:
-        values = np.array(image)  # (H, W), or (H, W, channels)
-    if values.ndim != 2:
-        raise ValueError(f"it has {values.shape[2]} channels instead of one")
-    return values.astype(np.uint8) if values.dtype == bool else values  # 1-bit masks become 0 and 1
 
 
 def find_folder(
@@ -217,14 +205,16 @@ def check_pairs(benchmark: Benchmark, masks: dict[str, Path] | None = None) -> N
     if not benchmark.keys:
         raise UserError(f"{about.title} in {benchmark.root} contains no images")
     for what, paths in (
-        ("images", [benchmark.image_path(key) for key in benchmark.keys]),
-        ("masks", list((masks or {}).values())),
+        ("images", {key: benchmark.image_path(key) for key in benchmark.keys}),
+        ("masks", masks or {}),
     ):
-        missing = [path for path in paths if not path.is_file()]
+        missing = [key for key, path in paths.items() if not path.is_file()]
         if missing:
+            mask = masks and masks[missing[0]]
+            there = f", whose mask is {mask}" if mask and mask.is_file() else ""
             raise UserError(
                 f"{about.title} is incomplete: {len(missing):,} of {len(paths):,} {what} are "
-                f"missing, the first is {missing[0]}; get it from {about.source}"
+                f"missing, the first is {paths[missing[0]]}{there}; get it from {about.source}"
             )
     for key in list(benchmark.keys)[:: max(1, len(benchmark.keys) // _CHECKED)] if masks else ():
         try:

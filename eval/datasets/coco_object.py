@@ -1,6 +1,6 @@
 """COCO-Object: 80 object classes and background, rasterised from COCO's instance annotations.
 
-`mask_folders.CocoObjectMasks` reads them from COCO-Stuff's maps, where there are any.
+`coco_stuff.CocoObjectMasks` reads them from COCO-Stuff's maps, where there are any.
 """
 
 from __future__ import annotations

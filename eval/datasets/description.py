@@ -104,6 +104,8 @@ class Description:
             value = getattr(self, name)
             if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
                 raise ValueError(f"its {name} is {value!r}, not {what}")
+        if not isinstance(self.names, dict):
+            raise ValueError(f"its names are {self.names!r}, not names by class")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"its threshold is {self.threshold}, not a number from 0 to 1")
         several = [one for value in self.names.values() for one in _listed(value)]
@@ -123,6 +125,11 @@ class Description:
         count = len(self.classes) or self.folders
         if not count:
             raise ValueError("it names no classes")
+        for one in (*self.ignore, self.first, self.first + count - 1):
+            if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < VALUES:
+                raise ValueError(
+                    f"the mask value {one!r} is not a whole number from 0 to {VALUES - 1}"
+                )
         for meaning, values in (("a class", range(self.first, self.first + count)),
                                 ("background", (0,) if self.background else ())):  # fmt: skip
             if both := sorted(set(self.ignore) & set(values)):

@@ -5,7 +5,7 @@ The folder layouts are those of the data sets' downloads, mmsegmentation, GroupV
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -14,8 +14,7 @@ import open_clip
 from PIL import Image
 from timm.data import ImageNetInfo
 
-from common.errors import UserError
-from eval.confusion import IGNORE
+from common.errors import UserError, reason
 from eval.datasets.benchmarks import (
     RELEASE_NAMES,
     Benchmark,
@@ -23,13 +22,14 @@ from eval.datasets.benchmarks import (
     check_pairs,
     find_folder,
     listed,
-    read_mask,
 )
 from eval.datasets.description import Description
-from training.images import ENDINGS
+from eval.datasets.masks import read_mask
+from training.images import images_below
+from training.shards import ENDINGS
 
 OWN = "benchmark.yaml"
-_CHECKED = 64  # masks whose numbering is checked before a run
+Keyed = tuple[str, Path]  # an image's key, and a file
 
 
 class MaskFolder(Benchmark):
@@ -37,6 +37,9 @@ class MaskFolder(Benchmark):
 
     Attributes:
         images, masks: the files by key.
+
+    Raises:
+        UserError: an image without a mask, a mask without an image, or two of one key.
     """
 
     def __init__(self, description: Description, root: Path):
@@ -49,8 +52,31 @@ class MaskFolder(Benchmark):
         check_pairs(self, self.masks)
 
     def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
-        """(key, image file, mask file) of every image."""
+        """(key, image file, mask file) of every image; `__init__` looks whether the files exist."""
         raise NotImplementedError
+
+    def joined(
+        self,
+        images: Sequence[Keyed],
+        masks: Sequence[Keyed],
+        where: Callable[[str], tuple[Path, Path]],
+    ) -> list[tuple[str, Path, Path]]:
+        """Joins the images and the masks that lie in two folders.
+
+        Args:
+            images, masks: (key, file) of all that are there.
+            where: the image and the mask of a key, for the name of a file that is not there.
+
+        Returns:
+            as `pairs`, with a pair for each mask without an image too.
+
+        Raises:
+            UserError: two masks of one key.
+        """
+        check_keys(self, masks)
+        mask_of, known = dict(masks), {key for key, _ in images}
+        pairs = [(key, image, mask_of.get(key) or where(key)[1]) for key, image in images]
+        return pairs + [(key, where(key)[0], mask) for key, mask in masks if key not in known]
 
     def image_path(self, key: str) -> Path:
         return self.images[key]
@@ -66,6 +92,29 @@ class MaskFolder(Benchmark):
             return None
 
 
+def named(folder: Path, pattern: str, ending: str) -> list[Keyed]:
+    """(name without the ending, file) of the files that match a glob pattern, sorted; not of hidden ones."""
+    return [(path.name.removesuffix(ending), path) for path in listed(folder, pattern)]
+
+
+def images_in(folder: Path) -> list[Keyed]:
+    """(name without ending, file) of the images directly in a folder, sorted; not of hidden ones."""
+    found = [path for path in listed(folder, "*") if path.suffix.lower() in ENDINGS]
+    return [(path.stem, path) for path in found]
+
+
+def masks_in(folder: Path, ending: str = ".png") -> list[Keyed]:
+    """The same of masks. Those in mmsegmentation's numbering are found by their own ending alone."""
+    found = named(folder, f"*{ending}", ending)
+    return [(key, file) for key, file in found if not key.endswith("TrainIds")]
+
+
+def below(folder: Path) -> list[Keyed]:
+    """(path without ending, file) of the images in a folder and in those below it, sorted."""
+    found = [Path(one) for one in images_below(str(folder))]
+    return sorted((path.relative_to(folder).with_suffix("").as_posix(), path) for path in found)
+
+
 class Pascal(MaskFolder):
     """VOC and Context: `JPEGImages`, a folder of masks, and a list of the images to score."""
 
@@ -76,7 +125,12 @@ class Pascal(MaskFolder):
         folder = find_folder(
             root, self.PLACES, ("JPEGImages", self.MASKS, self.LIST), self.description
         )
-        keys = (folder / self.LIST).read_text().split()
+        file = folder / self.LIST
+        try:
+            lines = file.read_text("utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read {file}: {reason(error)}") from error
+        keys = [line.strip() for line in lines if line.strip()]
         return [
             (key, folder / "JPEGImages" / f"{key}.jpg", folder / self.MASKS / f"{key}.png")
             for key in keys
@@ -105,10 +159,12 @@ class Ade20k(MaskFolder):
     def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
         needed = ("images/validation", "annotations/validation")
         folder = find_folder(root, self.PLACES, needed, self.description)
-        return [
-            (image.stem, image, folder / needed[1] / f"{image.stem}.png")
-            for image in listed(folder / needed[0], "*.jpg")
-        ]
+        images, masks = (folder / one for one in needed)
+        return self.joined(
+            images_in(images),
+            masks_in(masks, ".png"),
+            lambda key: (images / f"{key}.jpg", masks / f"{key}.png"),
+        )
 
 
 class RawOrConverted(MaskFolder):
@@ -122,126 +178,28 @@ class RawOrConverted(MaskFolder):
         return self._table if self.masks[key].name.endswith("TrainIds.png") else self._raw_table
 
 
-class CocoStuff(RawOrConverted):
-    """COCO-Stuff 164k val2017: 171 classes.
-
-    Published maps hold COCO's ids less 1. Older maps hold the ids themselves, 1 to 182, with 0 for
-    unlabelled pixels; scored as published ones, each class would be its neighbour.
-
-    Raises:
-        UserError: the maps hold ids of 1 to 182.
-    """
-
-    PLACES = (".", "coco_stuff164k", "cocostuff", "coco")
-    MASKS = ("annotations/val2017", "stuffthingmaps/val2017", "val2017_maps")
-    IMAGES = ("images/val2017", "val2017")
-
-    def __init__(self, description: Description, root: Path):
-        super().__init__(description, root)
-        raw = [key for key in self.keys if self.table_for(key) is self._raw_table]
-        check_numbering(self, raw, description)
-
-    @classmethod
-    def folders(cls, root: Path, about: Description) -> tuple[Path, Path]:
-        """The folders of images and of masks.
-
-        Raises:
-            UserError: there is none that has both.
-        """
-        needed = ("|".join(cls.IMAGES), "|".join(cls.MASKS))
-        folder = find_folder(root, cls.PLACES, needed, about)
-        images = next(folder / one for one in cls.IMAGES if (folder / one).is_dir())
-        return images, next(folder / one for one in cls.MASKS if (folder / one).is_dir())
-
-    def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
-        images, masks = self.folders(root, self.description)
-        converted = bool(listed(masks, "*_labelTrainIds.png"))
-        ending = "_labelTrainIds.png" if converted else ".png"
-        return [
-            (image.stem, image, masks / f"{image.stem}{ending}")
-            for image in listed(images, "*.jpg")
-        ]
-
-
-class CocoObjectMasks(MaskFolder):
-    """COCO-Object's classes as GroupViT's converter and the authors take them: of COCO-Stuff's maps.
-
-    Things are classes 1 to 80. Stuff and unlabelled pixels are background. The converter's own files
-    (`*_instanceTrainIds.png`), mmsegmentation's (`*_labelTrainIds.png`) and the published maps are read.
-    """
-
-    truth_from = "COCO-Stuff's maps"
-    ENDINGS = ("_instanceTrainIds.png", "_labelTrainIds.png", ".png")
-
-    def __init__(self, description: Description, root: Path):
-        super().__init__(description, root)
-        if self.ending == self.ENDINGS[-1]:
-            check_numbering(self, self.keys, Description.read("coco_stuff"))
-
-    @classmethod
-    def found(cls, root: Path) -> bool:
-        """Whether there are maps below a folder."""
-        places = [root / place / masks for place in CocoStuff.PLACES for masks in CocoStuff.MASKS]
-        return any(folder.is_dir() and listed(folder, "*.png") for folder in places)
-
-    def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
-        images, masks = CocoStuff.folders(root, self.description)
-        self.ending = next(one for one in self.ENDINGS if one == ".png" or listed(masks, f"*{one}"))
-        return [
-            (image.stem, image, masks / f"{image.stem}{self.ending}")
-            for image in listed(images, "*.jpg")
-        ]
-
-    @cached_property
-    def _table(self) -> np.ndarray:
-        if self.ending == self.ENDINGS[0]:
-            return self.description.table()
-        stuff = Description.read("coco_stuff").table(raw=self.ending == self.ENDINGS[-1])
-        things = len(self.description.classes)
-        is_thing, outside = (stuff >= 0) & (stuff < things), stuff < IGNORE
-        return np.where(outside, stuff, np.where(is_thing, stuff + 1, 0)).astype(np.int16)
-
-
-def check_numbering(benchmark: MaskFolder, keys: Sequence[str], stuff: Description) -> None:
-    """Checks that COCO-Stuff's published maps are not of the older numbering.
-
-    Args:
-        benchmark: whose masks are looked at.
-        keys: of images with published maps.
-        stuff: COCO-Stuff's description.
-
-    Raises:
-        UserError: a mask has a value that only the older numbering has.
-    """
-    gaps = [*set(range(max(stuff.raw))) - set(stuff.raw), 182]
-    for key in keys[:: max(1, len(keys) // _CHECKED)]:
-        try:
-            values = np.unique(benchmark.mask(key))
-        except Exception:  # damaged files are reported at the end of the run
-            continue
-        if found := np.intersect1d(values, gaps).tolist():
-            raise UserError(
-                f"{benchmark.masks[key]} holds the value {found[0]}, which is no class in COCO-Stuff's "
-                "published maps (0 to 181, 255 for unlabelled): maps of the older numbering, 1 to 182 "
-                f"with 0 for unlabelled, are not read; get them from {stuff.source}"
-            )
-
-
 class Cityscapes(RawOrConverted):
     """Cityscapes val, fine annotations: 19 classes."""
 
     PLACES = (".", "cityscapes")
+    IMAGE = "_leftImg8bit.png"
 
     def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
         needed = ("leftImg8bit/val", "gtFine/val")
         folder = find_folder(root, self.PLACES, needed, self.description)
-        converted = bool(listed(folder / needed[1], "*/*_labelTrainIds.png"))
+        images, masks = (folder / one for one in needed)
+        converted = bool(listed(masks, "*/*_labelTrainIds.png"))
         ending = "_gtFine_labelTrainIds.png" if converted else "_gtFine_labelIds.png"
-        pairs = []
-        for image in listed(folder / needed[0], "*/*_leftImg8bit.png"):
-            key = image.name.removesuffix("_leftImg8bit.png")
-            pairs.append((key, image, folder / needed[1] / image.parent.name / f"{key}{ending}"))
-        return pairs
+
+        def where(key: str) -> tuple[Path, Path]:
+            city = key.partition("_")[0]
+            return images / city / f"{key}{self.IMAGE}", masks / city / f"{key}{ending}"
+
+        return self.joined(
+            named(images, f"*/*{self.IMAGE}", self.IMAGE),
+            named(masks, f"*/*{ending}", ending),
+            where,
+        )
 
 
 class ImageNetS(MaskFolder):
@@ -265,11 +223,19 @@ class ImageNetS(MaskFolder):
             )
         names = dict(zip(known, open_clip.IMAGENET_CLASSNAMES, strict=True))
         self._names = tuple(names[synset] for synset in self.synsets)
-        return [
-            (f"{one}/{image.stem}", image, folder / needed[1] / one / f"{image.stem}.png")
-            for one in self.synsets
-            for image in listed(folder / needed[0] / one, "*.JPEG")
-        ]
+        images, masks = (
+            [
+                (f"{one}/{key}", file)
+                for one in self.synsets
+                for key, file in found(folder / place / one)
+            ]
+            for place, found in zip(needed, (images_in, masks_in), strict=True)
+        )
+        return self.joined(
+            images,
+            masks,
+            lambda key: (folder / needed[0] / f"{key}.JPEG", folder / needed[1] / f"{key}.png"),
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -296,7 +262,8 @@ class ImageNetS(MaskFolder):
 class OwnFolder(MaskFolder):
     """A user's folder: `benchmark.yaml`, with the fields of `Description`, `images/` and `masks/`.
 
-    The mask of images/KEY.jpg (or .png, ...) is masks/KEY.png. Hidden files are left out.
+    The mask of images/KEY.jpg (or .png, ...) is masks/KEY.png. Both may lie in folders below, which are
+    part of the key. Hidden files are left out.
 
     Raises:
         UserError: the description has a field that only published data sets have.
@@ -313,8 +280,9 @@ class OwnFolder(MaskFolder):
 
     def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
         folder = find_folder(root, (".",), ("images", "masks"), self.description)
-        return [
-            (image.stem, image, folder / "masks" / f"{image.stem}.png")
-            for image in listed(folder / "images", "*")
-            if image.suffix.lower() in ENDINGS
-        ]
+        images, masks = folder / "images", folder / "masks"
+        return self.joined(
+            below(images),
+            [(key, file) for key, file in below(masks) if file.suffix.lower() == ".png"],
+            lambda key: (images / f"{key}.jpg", masks / f"{key}.png"),
+        )

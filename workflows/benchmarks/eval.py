@@ -33,7 +33,8 @@ from torch.nn import functional as F
 from common.errors import UserError
 from common.flags import setting
 from eval.confusion import ConfusionMatrix
-from eval.datasets.benchmarks import open_image, read_mask
+from eval.datasets.benchmarks import open_image
+from eval.datasets.masks import read_mask
 from eval.inference.segmenter import Segmenter
 from eval.inference.settings import Inference
 from training.clip import Clip

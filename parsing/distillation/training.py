@@ -34,6 +34,7 @@ from transformers import (
 )
 
 from common.errors import UserError, reason
+from common.storage import Folder
 from parsing.distillation.examples import Example
 from parsing.distillation.settings import DistillSettings
 from parsing.llm.prompt import PromptTokens
@@ -266,7 +267,7 @@ def prepare(folder: Path, digest: str) -> str | None:
                 f"{folder} holds a training with other settings or data: delete it, or give "
                 "another --output"
             )
-        path.write_text(json.dumps({"digest": digest}))
+        Folder(folder).write_json(_SETTINGS, {"digest": digest})  # whole: other ranks read it now
         complete = []
         for checkpoint in folder.glob("checkpoint-*"):
             if (checkpoint / _STATE).exists():

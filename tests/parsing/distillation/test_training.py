@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -15,7 +16,14 @@ from common.errors import UserError
 from parsing.distillation import training
 from parsing.distillation.examples import Example
 from parsing.distillation.settings import DistillSettings
-from parsing.distillation.training import AnswerTrainer, collate, encode, in_batches, train
+from parsing.distillation.training import (
+    AnswerTrainer,
+    collate,
+    encode,
+    in_batches,
+    prepare,
+    train,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = [Example(f"a red car {n}", "red: car") for n in range(40)]
@@ -110,6 +118,26 @@ def test_checkpoints_of_another_training_are_refused(tiny_model, tokens, setting
     run(settings, tiny_model, tokens)
     with pytest.raises(UserError, match="holds a training with other settings or data"):
         run(settings, tiny_model, tokens, digest="other")
+
+
+def _prepare_often(folder, failed):
+    try:
+        for _ in range(300):
+            prepare(folder, "digest")
+    except BaseException:
+        failed.set()
+        raise
+
+
+def test_ranks_may_prepare_one_folder_at_once(tmp_path):
+    forked = multiprocessing.get_context("fork")
+    failed = forked.Event()
+    ranks = [forked.Process(target=_prepare_often, args=(tmp_path, failed)) for _ in range(2)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+    assert not failed.is_set()
 
 
 def test_a_full_disk_is_told_and_the_last_checkpoint_stays(

@@ -58,6 +58,8 @@ def evaluate(settings: SegmentSettings) -> list[Result]:
     questions = [Question.of(benchmark, settings.inference) for benchmark in opened]
     results = []
     with process_group() as device:
+        for note in (note for one in opened for note in one.notes if rank() == 0):
+            print(f"note: {note}", file=sys.stderr)
         for run in settings.runs:
             about = (settings.model, settings.weights, settings.quick_gelu)
             dense = load_dense(run, device, *about, normalisation_for(settings.inference, run))

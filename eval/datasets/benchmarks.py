@@ -43,6 +43,7 @@ class Benchmark(ABC):
         description: see above.
         keys: a unique name per image, in order.
         truth_from: what the ground truth is made of, for results.
+        notes: sentences about data that are left out.
 
     Raises:
         UserError: the folder is missing or incomplete; the message names what is missing, the folders
@@ -51,6 +52,7 @@ class Benchmark(ABC):
 
     keys: Sequence[str]
     truth_from = "masks"
+    notes: tuple[str, ...] = ()
 
     def __init__(self, description: Description, root: Path):
         self.description, self.root = description, root

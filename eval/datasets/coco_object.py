@@ -23,7 +23,7 @@ _LARGEST = 1 << 16  # pixels of a side
 
 
 class CocoObject(Benchmark):
-    """COCO val2017. Class i is the i-th category in the order of COCO's ids, from 1.
+    """COCO val2017. Class i is the i-th of COCO's categories, from 1; a file's ids may be others.
 
     Where instances overlap, the smaller one is on top. Crowd annotations count as their category. The
     authors take COCO-Stuff's maps instead, see `CocoObjectMasks`.
@@ -41,8 +41,9 @@ class CocoObject(Benchmark):
         file = folder / ANNOTATIONS
         content = read_annotations(file)
         try:
-            ordered = sorted(content["categories"], key=lambda one: one["id"])
-            self.classes = {one["id"]: place for place, one in enumerate(ordered, start=1)}
+            found = [(one["id"], one["name"]) for one in content["categories"]]
+            known = {name: place for place, name in enumerate(description.classes, start=1)}
+            self.classes = {number: known.get(name) for number, name in found}
             names = [(Path(one["file_name"]).stem, one["file_name"]) for one in content["images"]]
             self.records = dict(zip((key for key, _ in names), content["images"], strict=True))
             self.instances = by_image(content["annotations"])
@@ -51,9 +52,11 @@ class CocoObject(Benchmark):
                 f"{file} is damaged, or is not a COCO annotation file: {error!r}"
             ) from error
         check_keys(self, names)
-        if (found := [one["name"] for one in ordered]) != list(description.classes):
-            odd = sorted(set(found) ^ set(description.classes))
-            raise UserError(f"{file} does not have COCO's 80 categories: {', '.join(odd[:5])}")
+        if sorted(map(str, self.classes.values())) != sorted(map(str, known.values())):
+            odd = {name for _, name in found} ^ set(known)
+            why = ", ".join(sorted(map(str, odd))[:5]) or "ids or names are not unique"
+            raise UserError(f"{file} does not have COCO's 80 categories: {why}")
+        self.notes = check_images_of(self.instances, content["images"], file)
         self.keys = sorted(self.records)
         check_pairs(self)
 
@@ -82,7 +85,8 @@ class CocoObject(Benchmark):
 
     def _class(self, instance: dict[str, Any]) -> int:
         category = instance.get("category_id")
-        if not isinstance(category, int) or category not in self.classes:
+        is_id = isinstance(category, int | str) and not isinstance(category, bool)
+        if not is_id or category not in self.classes:
             raise ValueError(f"the category {category!r} is none of COCO's 80")
         return self.classes[category]
 
@@ -98,12 +102,15 @@ def read_annotations(file: Path) -> dict[str, Any]:
         for name in ("images", "annotations"):
             if not isinstance(content[name], list):
                 raise TypeError(f"its {name} are not a list")
+        for place, one in enumerate(content["images"]):
+            for name, kind in (("id", int | str), ("file_name", str)):
+                if not isinstance(one, dict) or not isinstance(one.get(name), kind):
+                    raise ValueError(f"the image in place {place} has no {name}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{file} is damaged, or is not a COCO annotation file: {error!r}"
         ) from error
-    ids = [one.get("id") for one in content["images"] if isinstance(one, dict)]
-    counts = Counter(map(str, ids))
+    counts = Counter(str(one["id"]) for one in content["images"])
     if twice := [one for one, count in counts.items() if count > 1]:
         raise UserError(f"{file} has {counts[twice[0]]} images of id {twice[0]}: ids are unique")
     return content
@@ -122,6 +129,41 @@ def by_image(annotations: list[dict[str, Any]]) -> dict[Any, list[dict[str, Any]
             raise ValueError(f"the annotation in place {place} names no image")
         found[image].append(one)
     return found
+
+
+def check_images_of(
+    annotations: dict[Any, list[dict[str, Any]]], images: list[dict[str, Any]], file: Path
+) -> tuple[str, ...]:
+    """Checks that annotations belong to images of their file, and says how many do not.
+
+    Args:
+        annotations: by the id of their image.
+        images: the file's records of images.
+        file: for messages.
+
+    Raises:
+        UserError: none belongs to an image, or ids are a text in one place and a number in the other.
+    """
+    ids = {one["id"] for one in images}
+    strangers = [one for one in annotations if one not in ids]
+    texts = {str(one) for one in ids}
+    if same := [one for one in strangers if str(one) in texts]:
+        raise UserError(
+            f"{file} has images and annotations whose ids are not of one type: an annotation is of the "
+            f"image {same[0]!r}, and the ids of images are {', '.join(map(repr, sorted(ids, key=str)[:2]))}"
+        )
+    if not strangers or not images:
+        return ()
+    count, total = (
+        sum(len(annotations[one]) for one in these) for these in (strangers, annotations)
+    )
+    sentence = (
+        f"{count:,} of the {total:,} annotations in {file} are of images that it does not list, the "
+        f"first of the image {strangers[0]!r}"
+    )
+    if count == total:
+        raise UserError(sentence)
+    return (sentence,)
 
 
 def size_of(record: dict[str, Any]) -> tuple[int, int] | None:

@@ -168,7 +168,19 @@ def test_an_annotation_file_with_every_broken_shape_ends_with_the_bad_images(
             lambda c: c["images"].append(c["images"][0] | {"id": 7}),
             "has the key a_000000 for a_000000.jpg twice",
         ),
-        (lambda c: put(c["images"][0], {"file_name": ABSENT}), "is damaged, or is not a COCO"),
+        (lambda c: put(c["images"][0], {"file_name": ABSENT}), "image in place 0 has no file_name"),
+        (lambda c: put(c["images"][1], {"file_name": 7}), "image in place 1 has no file_name"),
+        (lambda c: put(c["images"][1], {"id": None}), "image in place 1 has no id"),
+        (lambda c: put(c["images"][0], {"id": [1]}), "image in place 0 has no id"),
+        (lambda c: c["images"].append([1]), "image in place 2 has no id"),
+        (lambda c: put(c["categories"][3], {"id": 1}), "ids or names are not unique"),
+        (lambda c: put(c["categories"][3], {"id": [1]}), "is damaged, or is not a COCO"),
+        (
+            lambda c: put(c["categories"][3], {"name": "person"}),
+            "80 categories: motorcycle",
+        ),
+        (lambda c: c["categories"].append({"id": 200, "name": "person"}), "not unique"),
+        (lambda c: c["categories"].pop(0), "COCO's 80 categories: person"),
         (lambda c: put(c["annotations"][0], {"image_id": ABSENT}), "in place 0 names no image"),
         (lambda c: c["annotations"].append(None), "in place 4 names no image"),
         (lambda c: put(c, {"annotations": {}}), "its annotations are not a list"),
@@ -183,6 +195,88 @@ def test_lists_that_do_not_tell_images_apart_are_refused(work, message, tmp_path
     with pytest.raises(UserError, match=message) as caught:
         open_benchmark("coco_object", tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def number_again(content: dict, new) -> None:
+    """Gives every category another id, and annotations with it."""
+    for category in content["categories"]:
+        category["id"] = new(category["id"])
+    for annotation in content["annotations"]:
+        annotation["category_id"] = new(annotation["category_id"])
+
+
+@pytest.mark.parametrize(
+    "new", [lambda i: i, lambda i: i - 1, lambda i: 1000 - 7 * i, str, lambda i: f"c{i}"]
+)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_categories_are_known_by_name_whatever_their_ids(new, reverse, tmp_path):
+    MINIATURES["coco_object"](tmp_path)
+    truths = [open_benchmark("coco_object", tmp_path).truth(key) for key in KEYS]
+    edit(tmp_path, lambda content: number_again(content, new))
+    if reverse:
+        edit(tmp_path, lambda content: content["categories"].reverse())
+    again = open_benchmark("coco_object", tmp_path)
+    for key, truth in zip(KEYS, truths, strict=True):
+        np.testing.assert_array_equal(again.truth(key), truth)
+
+
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        (str, r"whose ids are not of one type: an annotation is of the image '0', .* are 0, 1"),
+        (lambda i: i + 100, "4 of the 4 annotations in .* of images that it does not list, .* 100"),
+        (lambda i: f"{i}.jpg", "4 of the 4 annotations in .* does not list, .* '0.jpg'"),
+    ],
+)
+def test_annotations_of_no_image_would_make_all_background_and_are_refused(new, message, tmp_path):
+    MINIATURES["coco_object"](tmp_path)
+
+    def work(content: dict) -> None:
+        for one in content["annotations"]:
+            one["image_id"] = new(one["image_id"])
+
+    edit(tmp_path, work)
+    with pytest.raises(UserError, match=message):
+        open_benchmark("coco_object", tmp_path)
+
+
+def test_annotations_of_images_that_are_not_listed_are_counted_in_a_note(
+    tmp_path, run_folder, capsys
+):
+    from eval.segment import main
+
+    MINIATURES["coco_object"](tmp_path)
+    edit(tmp_path, lambda content: content["images"].pop(0))
+    flags = ["--run", str(run_folder), "--benchmarks", "coco_object", "--data", str(tmp_path)]
+    flags += ["--size", "32", "--window", "32", "--stride", "16", "--out", str(tmp_path / "out")]
+    assert main([*flags, "--cache", str(tmp_path / "cache")]) == 0
+    printed = capsys.readouterr()
+    assert "1 images of COCO-Object: mIoU" in printed.out
+    [note] = [line for line in printed.err.splitlines() if line.startswith("note: ")]
+    assert "2 of the 4 annotations in" in note
+    assert note.endswith("of images that it does not list, the first of the image 0")
+
+
+@pytest.mark.parametrize("crowd", [0, 1])
+@pytest.mark.parametrize("form", ["list", "text", "polygon", "parts"])
+def test_an_instance_has_its_pixels_in_every_form(form, crowd, tmp_path):
+    from pycocotools import mask
+
+    MINIATURES["coco_object"](tmp_path)
+    shape = np.zeros((24, 40), np.uint8)
+    shape[4:12, 4:12] = 1
+    runs = mask.encode(np.asfortranarray(shape))["counts"].decode()
+    lengths = np.diff(np.flatnonzero(np.diff(shape.T.ravel(), prepend=2, append=2))).tolist()
+    segmentation = {
+        "list": {"size": [24, 40], "counts": lengths},
+        "text": {"size": [24, 40], "counts": runs},
+        "polygon": [SQUARE],
+        "parts": [[4, 4, 8, 4, 8, 12, 4, 12], [8.0, 4.0, 12.0, 4.0, 12.0, 12.0, 8.0, 12.0]],
+    }[form]
+    change = {"segmentation": segmentation, "iscrowd": crowd}
+    edit(tmp_path, lambda content: put(content["annotations"][0], change))
+    truth = open_benchmark("coco_object", tmp_path).truth(KEYS[0])
+    np.testing.assert_array_equal(truth == 1, shape == 1)
 
 
 @pytest.mark.parametrize("seed", range(4))

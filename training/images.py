@@ -7,6 +7,7 @@ then read any image, in any order, without reading the bytes before it. The inde
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 import os
@@ -60,8 +61,10 @@ def find_images(place: str) -> ImageFiles:
     try:
         fs, root = fsspec.core.url_to_fs(place)
         is_folder = fs.isdir(root)
-        pattern = f"{root.rstrip('/')}/*.tar" if is_folder else root
-        found = sorted(str(path) for path in fs.glob(pattern))
+        pattern = f"{glob.escape(root.rstrip('/'))}/*.tar" if is_folder else root
+        # A file's own name may look like a pattern.
+        found = [root] if not is_folder and fs.isfile(root) else fs.glob(pattern)
+        found = sorted(str(path) for path in found)
         found = [path for path in found if not os.path.basename(path).startswith(".")]
     except Exception as error:  # each file system and its network raise their own
         raise UserError(f"cannot reach {place}: {error or type(error).__name__}") from error

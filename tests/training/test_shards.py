@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -119,6 +120,20 @@ def test_a_damaged_json_costs_no_shard(tmp_path):
     table = index_shard(str(tmp_path / "x.tar"), "url")
     assert table["name"].to_pylist() == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
     assert table["field"].to_pylist() == ["u/a", None, None, None]
+
+
+@pytest.mark.parametrize("name", ["cc[1]", "a*b", "what?", "x y", "Ünï"])
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_folder_of_shards_may_have_any_name(name, remote, tmp_path, pictures, make_shard, memory):
+    file = tmp_path / name / f"{name}.tar"
+    file.parent.mkdir()
+    make_shard(file, dict(list(pictures.items())[:2]))
+    place = str(tmp_path / name)
+    if remote:
+        memory.pipe_file(f"/{name}/{name}.tar", file.read_bytes())
+        place = f"memory://{name}"
+    for there in (place, f"{place}/{name}.tar"):
+        assert [Path(one).name for one in find_images(there).paths] == [f"{name}.tar"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from eval import refer, segment
 from labels import build_vocab
 from parsing import distill
 from parsing.run import parse_flags as run_flags
+from tests.workflows.cc12m.findings import free_port
 from training import check_tags, train
 from workflows.cc12m import estimate, preflight
 from workflows.command import read_settings
@@ -125,12 +125,6 @@ while [[ "$1" == --nodes=* || "$1" == --ntasks=* || "$1" == --nodelist=* || "$1"
     || "$1" == --overlap ]]; do shift; done
 exec "$@"
 """
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 @pytest.fixture

@@ -1,14 +1,17 @@
-"""Image shards: the first and the last can be read to their end, and their images have captions."""
+"""Image shards: the first and the last with images can be read to their end and have captions."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
+import pyarrow as pa
+
+from common.errors import UserError
 from parsing.source.readers import Source
 from training.images import find_images
-from training.shards import index_shard, sample_key
+from training.shards import EmptyShard, index_shard, sample_key
 from workflows.cc12m.checks.finding import FAILED, OK, WARNING, Finding, ok, warning
 
 READ = 1_000_000  # rows of captions whose keys are compared
@@ -23,22 +26,42 @@ def check_images(place: str, captions: Source | None) -> Iterator[Finding]:
         captions: whose keys the images are looked for among; None leaves that out.
 
     Raises:
-        UserError: no images there, or a shard that is empty, cut off or damaged.
+        UserError: no images there, or a shard that is cut off or damaged.
     """
     files = find_images(place)
     if not files.are_shards:
         text = f"{len(files.paths):,} folders of images (a data set of this size belongs in shards)"
         yield ok(text)
         return
-    first = index_shard(files.paths[0], URL)
-    last = first if len(files.paths) == 1 else index_shard(files.paths[-1], URL)
+    empty: dict[str, str] = {}
+    path, first = _first_with_images(files.paths, empty)
+    _, last = _first_with_images(files.paths[::-1], empty)
     yield ok(
         f"{len(files.paths):,} shards, {len(first):,} images in the first and {len(last):,} in the "
         f"last; about {len(files.paths) * len(first):,} in all"
     )
+    if empty:
+        more = f", and {len(empty) - 1:,} more at either end" if len(empty) > 1 else ""
+        yield warning(f"left out, as in training: {next(iter(empty.values()))}{more}")
     yield from _gaps(files.paths)
     if captions is not None:
-        yield from _match(files.paths[0], first, captions)
+        yield from _match(path, first, captions)
+
+
+def _first_with_images(paths: Sequence[str], empty: dict[str, str]) -> tuple[str, pa.Table]:
+    """The first shard that holds an image, and its index; sentences about those before it go to `empty`.
+
+    img2dataset leaves an empty shard where every download failed, as in a last one of few images.
+
+    Raises:
+        UserError: none holds an image, or one is cut off or damaged.
+    """
+    for path in paths:
+        try:
+            return path, index_shard(path, URL)
+        except EmptyShard as error:
+            empty[path] = str(error)
+    raise UserError(f"no shard holds an image: {empty[paths[0]]}")
 
 
 def _gaps(paths: tuple[str, ...]) -> Iterator[Finding]:
@@ -55,7 +78,7 @@ def _gaps(paths: tuple[str, ...]) -> Iterator[Finding]:
         )
 
 
-def _match(path: str, shard, captions: Source) -> Iterator[Finding]:
+def _match(path: str, shard: pa.Table, captions: Source) -> Iterator[Finding]:
     """Searches the first captions for the first shard's images, by key and by URL."""
     names = {sample_key(name).rpartition("/")[2] for name in shard["name"].to_pylist()}
     urls = {url for url in shard["field"].to_pylist() if url is not None}

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from training.images import SIDEWAYS, as_rgb, turn
 
-RANDOM, CENTER = "random", "center"
-CROPS = (RANDOM, CENTER)
+RANDOM, CENTER, WHOLE = "random", "center", "whole"
+CROPS = (RANDOM, CENTER, WHOLE)
 BICUBIC, BILINEAR = "bicubic", "bilinear"
 INTERPOLATIONS = (BICUBIC, BILINEAR)
 _LOG_RATIO = math.log(4 / 3)
@@ -32,7 +32,8 @@ class Augmentation:
 
     Attributes:
         size: side of the square, in pixels.
-        crop: `random` (a random box, resized) or `center` (the largest square in the middle, resized).
+        crop: `random` (a random box, resized), `center` (the largest square in the middle, resized) or
+            `whole` (all of the image, resized to a square).
         min_scale: the smallest share of the image's area that a random crop takes.
         flip: probability of a horizontal flip.
         jitter: brightness, contrast and saturation are each changed by a factor drawn from
@@ -103,8 +104,10 @@ class Augmentation:
         width, height = image.size[::-1] if on_side else image.size
         if self.crop == RANDOM:
             left, top, wide, high = random_box(width, height, self.min_scale, rng)
-        else:
+        elif self.crop == CENTER:
             left, top, wide, high = middle(width, height)
+        else:
+            left, top, wide, high = 0, 0, width, height
         # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if the crop still fills the square then.
         # The crop is rounded to whole pixels of the smaller image.
         enough = (-(-width * self.size // wide), -(-height * self.size // high))

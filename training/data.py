@@ -1,16 +1,15 @@
-"""Joins images with their labels by key, and reads them in an order that depends only on the seed.
+"""Reads images, or their kept features, with their labels in an order that depends only on the seed.
 
 The training stream is an endless sequence of passes over the data, each in its own order. Step k of
 batch size B reads the stream's places [k * B, (k + 1) * B), and each rank reads its own part of them.
 So every image is read once in a pass, the number of ranks and workers changes only the speed, and the
 step alone says where a resumed run continues.
 
-Shapes: b images of one rank's micro-batch, n labelled images.
+Shapes: b images of one rank's micro-batch, n labelled images, N tokens of C channels.
 """
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 import random
@@ -21,17 +20,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import xxhash
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from common.errors import UserError
-from common.storage import Folder
 from labels.reader import Labels
 from training.augment import Augmentation
 from training.chunked_losses import Positives
+from training.features import Features
 from training.images import ImageFiles, ImageReader
-from training.keys import check_one_image_a_key, choose_naming, keys_by, parts_of
+from training.keys import Join
 
 SHARDS_MIXED = 16  # shards whose images are shuffled together, so that few are read at a time
 TRIES = 20  # images in a row that cannot be decoded before the run stops
@@ -41,13 +38,15 @@ class Batch(NamedTuple):
     """The images of one micro-batch of one rank.
 
     Attributes:
-        pixels: uint8 of shape (b, size, size, 3).
+        pixels: uint8 of shape (b, size, size, 3); size 0 where `frozen` stands for them.
         tokens: captions, int32 of shape (b, context length); context length 0 without a tokenizer.
         crow, cols: the images' tags as CSR, see `Positives`.
         tried: number of images that were read, b or more.
         skipped: number of images that could not be decoded and were replaced by others.
         problem: why the batch is empty, else "".
         weights: scores of the tags, see `Positives`; None unless labels are soft.
+        frozen: kept tokens of the images, float16 of shape (b, N, C), see `Frozen`; None where pixels are
+            to be encoded.
     """
 
     pixels: Tensor
@@ -58,77 +57,11 @@ class Batch(NamedTuple):
     skipped: int
     problem: str = ""
     weights: Tensor | None = None
+    frozen: Tensor | None = None
 
     @property
     def positives(self) -> Positives:
         return Positives(self.crow, self.cols, self.weights)
-
-
-class Join(NamedTuple):
-    """n pairs of an image and a row of labels; an image with several captions has several pairs.
-
-    Attributes:
-        images: int64 of shape (n,): rows of the index, ascending.
-        labels: int64 of shape (n,): rows of the label file.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-
-
-def join(index, files: ImageFiles, labels: Labels, field: str | None = None) -> Join:
-    """Finds each image's labels by its key.
-
-    The keys of a label file may be the images' paths, their file names, or either without its ending, see
-    `choose_naming`.
-
-    Args:
-        index: of the images, see `open_index`.
-        files: what was indexed.
-        labels: the label file.
-        field: join by this field of each image's .json instead of its name.
-
-    Raises:
-        UserError: no image has a label, or one key means two images.
-    """
-    naming = None if field else choose_naming(index, files, labels)
-    images, rows = [], []
-    for start, part in parts_of(index):
-        if field is not None:
-            keys = [key or "" for key in part["field"].to_pylist()]
-        else:
-            keys = keys_by(naming, files, part["file"].to_pylist(), part["name"].to_pylist())
-        which, positions = labels.matches(keys)
-        images.append(start + which)
-        rows.append(positions)
-    joined = Join(*(np.concatenate([np.empty(0, np.int64), *parts]) for parts in (images, rows)))
-    if not len(joined.images):
-        ours = index[0]["field" if field else "name"] if len(index) else "nothing"
-        theirs = labels.keys([0])[0] if len(labels) else "nothing"
-        raise UserError(
-            f"0 of the {len(index):,} images at {files.paths[0]} have one of the {len(labels):,} "
-            f"keys of {labels.path}: an image is called '{ours}', a key '{theirs}' (see --key-field)"
-        )
-    check_one_image_a_key(index, files, labels, *joined)
-    return joined
-
-
-def cached_join(index, files: ImageFiles, labels: Labels, field: str | None, cache: Folder) -> Join:
-    """As `join`, stored in a local cache, of which all ranks map one copy."""
-    stat = labels.path.stat()
-    parts = (
-        index.cache_files[0]["filename"],
-        labels.path.resolve(),
-        stat.st_mtime_ns,
-        stat.st_size,
-    )
-    digest = xxhash.xxh3_128_hexdigest("|".join(map(str, (*parts, field))).encode())
-    name = f"pairs-v2-{digest}.npy"  # the first kind may hold two images of one key
-    if not cache.exists(name):
-        buffer = io.BytesIO()
-        np.save(buffer, np.stack(join(index, files, labels, field)))
-        cache.write(name, buffer.getbuffer())
-    return Join(*np.load(cache.path(name), mmap_mode="r"))
 
 
 class Order:
@@ -177,15 +110,79 @@ class Order:
         return self._pass[1]
 
 
-class LabelledImages(Dataset):
+class Labelled(Dataset):
+    """What items of an `Order` have beside their images: captions and tags.
+
+    Args:
+        joined, labels: the images' labels.
+        tokenizer: captions to tokens; None leaves captions out.
+        soft: tags weigh as much as their scores.
+    """
+
+    def __init__(
+        self,
+        joined: Join,
+        labels: Labels,
+        tokenizer: Callable[[list[str]], Tensor] | None,
+        soft: bool,
+    ):
+        self.joined, self.labels, self.tokenizer, self.soft = joined, labels, tokenizer, soft
+
+    def __len__(self) -> int:
+        return len(self.joined.images)
+
+    def __getitem__(self, item: int) -> Batch:
+        return self.__getitems__([item])
+
+    def __getitems__(self, items: Sequence[int]) -> Batch:
+        raise NotImplementedError
+
+    def _batch(
+        self, images: np.ndarray, pixels: Tensor, skipped: int = 0, frozen: Tensor | None = None
+    ) -> Batch:
+        """The batch of these of the n images, shape (b,)."""
+        rows = self.joined.labels[images]
+        crow, cols = self.labels.rows_torch(rows)
+        weights = torch.from_numpy(self.labels.scores_of(rows)) if self.soft else None
+        tokens = torch.zeros(len(images), 0, dtype=torch.int32)
+        if self.tokenizer is not None:
+            tokens = self.tokenizer(self.labels.captions(rows)).int()
+        tried = len(images) + skipped
+        return Batch(pixels, tokens, crow, cols.long(), tried, skipped, "", weights, frozen)
+
+
+class LabelledFeatures(Labelled):
+    """Reads items of an `Order` as a `Batch` without pixels.
+
+    Args:
+        features: of the images.
+        joined, labels, tokenizer, soft: see `Labelled`.
+    """
+
+    def __init__(self, features: Features, joined: Join, labels: Labels, tokenizer, soft: bool):
+        super().__init__(joined, labels, tokenizer, soft)
+        self.features = features
+
+    def __getitems__(self, items: Sequence[int]) -> Batch:
+        """Reads a micro-batch; its `problem` says which file cannot be read."""
+        images = np.asarray(items) % len(self)  # (b,)
+        frozen = _empty((len(items), *self.features.shape), torch.float16)  # (b, N, C)
+        try:
+            self.features.read(self.joined.images[images], frozen.numpy())
+        except OSError as error:
+            return _no_batch(len(items), 0, f"features cannot be read: {error}")
+        pixels = torch.empty((len(items), 0, 0, 3), dtype=torch.uint8)
+        return self._batch(images, pixels, frozen=frozen)
+
+
+class LabelledImages(Labelled):
     """Reads items of an `Order` as a `Batch`. The augmentation of an item depends only on seed and item.
 
     Args:
-        index, files, joined, labels: the images and their labels.
+        index, files: the images.
         augmentation: how images are cropped.
-        tokenizer: captions to tokens; None leaves captions out.
         seed: of the augmentation.
-        soft: tags weigh as much as their scores.
+        joined, labels, tokenizer, soft: see `Labelled`.
     """
 
     def __init__(
@@ -199,25 +196,16 @@ class LabelledImages(Dataset):
         seed: int,
         soft: bool = False,
     ):
-        self.soft = soft
+        super().__init__(joined, labels, tokenizer, soft)
         self.index = index
         self.reader = ImageReader(files)
-        self.joined = joined
-        self.labels = labels
         self.augmentation = augmentation
-        self.tokenizer = tokenizer
         self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.joined.images)
-
-    def __getitem__(self, item: int) -> Batch:
-        return self.__getitems__([item])
 
     def __getitems__(self, items: Sequence[int]) -> Batch:
         """Reads a micro-batch; an image that cannot be decoded is replaced by a random other one."""
         size = self.augmentation.size
-        pixels = _empty_pixels((len(items), size, size, 3))  # (b, size, size, 3)
+        pixels = _empty((len(items), size, size, 3), torch.uint8)  # (b, size, size, 3)
         squares = pixels.numpy()
         images = np.asarray(items) % len(self)  # (b,)
         locations = self._locations(images)
@@ -237,34 +225,23 @@ class LabelledImages(Dataset):
                         return _no_batch(i + skipped, skipped, problem)
                 images[i] = rng.randrange(len(self))
                 location = self._locations(images[i : i + 1])[0]
-        rows = self.joined.labels[images]
-        crow, cols = self.labels.rows_torch(rows)
-        weights = torch.from_numpy(self.labels.scores_of(rows)) if self.soft else None
-        tried = len(items) + skipped
-        return Batch(
-            pixels, self._tokens(images), crow, cols.long(), tried, skipped, weights=weights
-        )
+        return self._batch(images, pixels, skipped)
 
     def _locations(self, images: np.ndarray) -> list[tuple[int, str, int, int]]:
         """File, name, offset and size of each image, the arguments of `ImageReader.read`."""
         rows = self.index[self.joined.images[images]]
         return list(zip(rows["file"], rows["name"], rows["offset"], rows["size"], strict=True))
 
-    def _tokens(self, images: np.ndarray) -> Tensor:
-        if self.tokenizer is None:
-            return torch.zeros(len(images), 0, dtype=torch.int32)
-        return self.tokenizer(self.labels.captions(self.joined.labels[images])).int()
 
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """An uninitialised tensor, in a worker process in shared memory, as torch's collation does.
 
-def _empty_pixels(shape: tuple[int, ...]) -> Tensor:
-    """An uninitialised uint8 tensor, in a worker process in shared memory, as torch's collation does.
-
-    Pixels in private memory would be copied to shared memory when the batch is sent.
+    What lies in private memory would be copied to shared memory when the batch is sent.
     """
     if get_worker_info() is None:
-        return torch.empty(shape, dtype=torch.uint8)
-    storage = torch.UntypedStorage._new_shared(math.prod(shape))
-    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
+        return torch.empty(shape, dtype=dtype)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
+    return torch.empty(0, dtype=dtype).set_(storage).view(shape)
 
 
 def _no_batch(tried: int, skipped: int, problem: str) -> Batch:
@@ -314,7 +291,7 @@ class MicroBatches:
         return (self.last - self.first) * self.parts
 
 
-def make_loader(data: LabelledImages, batches: MicroBatches, workers: int, pin: bool) -> DataLoader:
+def make_loader(data: Labelled, batches: MicroBatches, workers: int, pin: bool) -> DataLoader:
     """A loader of `Batch`es in the order of the micro-batches."""
     return DataLoader(
         data,

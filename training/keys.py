@@ -1,13 +1,18 @@
-"""The keys of images: which of an image's names a label file uses, and that a key is one image."""
+"""The keys of images: which of an image's names a label file uses, and the join of images and labels by it."""
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import xxhash
 
 from common.errors import UserError
+from common.storage import Folder
 from labels.reader import Labels
 from training.images import ImageFiles, ImageReader
 from training.shards import sample_key
@@ -20,6 +25,81 @@ NAMINGS = (  # the most exact first
     "file name without ending",
     "number in the file name without ending",  # COCO's 000000000139.jpg is image 139
 )
+
+
+class Join(NamedTuple):
+    """n pairs of an image and a row of labels; an image with several captions has several pairs.
+
+    Attributes:
+        images: int64 of shape (n,): rows of the index, ascending.
+        labels: int64 of shape (n,): rows of the label file.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def join(
+    index, files: ImageFiles, labels: Labels, field: str | None = None, place: str | None = None
+) -> Join:
+    """Finds each image's labels by its key.
+
+    The keys of a label file may be the images' paths, their file names, or either without its ending, see
+    `choose_naming`.
+
+    Args:
+        index: of the images, see `open_index`.
+        files: what was indexed.
+        labels: the label file.
+        field: join by this field of each image's .json instead of its name.
+        place: what messages call the place of the images; default the first of `files`.
+
+    Raises:
+        UserError: no image has a label, or one key means two images.
+    """
+    naming = None if field else choose_naming(index, files, labels)
+    images, rows = [], []
+    for start, part in parts_of(index):
+        if field is not None:
+            keys = [key or "" for key in part["field"].to_pylist()]
+        else:
+            keys = keys_by(naming, files, part["file"].to_pylist(), part["name"].to_pylist())
+        which, positions = labels.matches(keys)
+        images.append(start + which)
+        rows.append(positions)
+    joined = Join(*(np.concatenate([np.empty(0, np.int64), *parts]) for parts in (images, rows)))
+    if not len(joined.images):
+        ours = index[0]["field" if field else "name"] if len(index) else "nothing"
+        theirs = labels.keys([0])[0] if len(labels) else "nothing"
+        raise UserError(
+            f"0 of the {len(index):,} images at {place or files.paths[0]} have one of the {len(labels):,} "
+            f"keys of {labels.path}: an image is called '{ours}', a key '{theirs}' (see --key-field)"
+        )
+    check_one_image_a_key(index, files, labels, *joined)
+    return joined
+
+
+def cached_join(
+    index,
+    files: ImageFiles,
+    labels: Labels,
+    field: str | None,
+    cache: Folder,
+    place: str | None = None,
+) -> Join:
+    """As `join`, stored in a local cache, of which all ranks map one copy."""
+    parts = []
+    for path in (Path(index.cache_files[0]["filename"]), labels.path):
+        stat = path.stat()
+        parts += [path.resolve(), stat.st_mtime_ns, stat.st_size]
+    digest = xxhash.xxh3_128_hexdigest("|".join(map(str, (*parts, field))).encode())
+    name = f"pairs-v2-{digest}.npy"  # the first kind may hold two images of one key
+    if not cache.exists(name):
+        cache.make()
+        buffer = io.BytesIO()
+        np.save(buffer, np.stack(join(index, files, labels, field, place)))
+        cache.write(name, buffer.getbuffer())
+    return Join(*np.load(cache.path(name), mmap_mode="r"))
 
 
 def choose_naming(index, files: ImageFiles, labels: Labels) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from common.errors import UserError
 from training.losses import SOFTMAX
-from training.settings import ALL, PAPER, RELEASE, Settings
+from training.settings import ALL, OF_FEATURES, PAPER, RELEASE, Settings
 
 PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
     PAPER: {},
@@ -41,7 +41,7 @@ def settings_of(protocol: str = PAPER, **given: Any) -> Settings:
 
 
 def values_of(protocol: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The protocol's own values beside those that are given.
+    """The protocol's own values beside those that are given, and what kept features ask for.
 
     Raises:
         UserError: the protocol is unknown.
@@ -51,4 +51,6 @@ def values_of(protocol: str, given: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(PROTOCOLS[protocol])
     if "epochs" in given:  # the run's length is given, in another unit
         values.pop("steps", None)
+    if given.get("features") is not None:
+        values |= OF_FEATURES
     return values

@@ -8,8 +8,9 @@ from typing import Any
 
 from common.errors import UserError
 from common.flags import setting
-from training.augment import BICUBIC, CROPS, INTERPOLATIONS, RANDOM, Augmentation
+from training.augment import BICUBIC, CROPS, INTERPOLATIONS, RANDOM, WHOLE, Augmentation
 from training.clip import MODEL, TAG_TEMPLATE, WEIGHTS
+from training.groupvit import PREFIX as GROUPVIT_PREFIX
 from training.losses import BALANCED, GROUPVIT, SOFTMAX_LOSSES, TAG_LOSSES
 from training.surgery import MODES, SURGERY, ImagePath
 
@@ -22,15 +23,21 @@ TAGGED, ALL = "tagged", "all"
 MEANS = (TAGGED, ALL)
 PRECISIONS = ("auto", "fp32", "bf16")
 REFERENCE_BATCH = 4096  # the batch size that --lr is given for
+# How kept features were made of their pictures, and what is therefore the default with --features.
+OF_FEATURES = {"crop": WHOLE, "normalisation": CLIP_OWN}
+# What changes pixels, and the values that do what was done for kept features.
+AUGMENTING: dict[str, Any] = {
+    "crop": WHOLE, "flip": 0.0, "jitter": 0.0, "interpolation": BICUBIC, "randaugment": "", "erasing": 0.0,
+}  # fmt: skip
 # A checkpoint can be resumed with other values of these settings, and of no others.
 MAY_CHANGE = (
-    "protocol", "labels", "images", "key_field", "skip_damaged", "runs", "name", "cache", "model", "weights", "quick_gelu",
+    "protocol", "labels", "images", "features", "key_field", "skip_damaged", "runs", "name", "cache", "model", "weights", "quick_gelu",
     "epochs", "steps", "micro_batch", "workers", "precision", "tf32", "channels_last", "compile", "save_every", "log_every", "resume",
     "wandb",
 )  # fmt: skip
 GROUPS = {
     "data": (
-        "labels", "images", "key_field", "skip_damaged", "workers", "size", "crop", "min_scale",
+        "labels", "images", "features", "key_field", "skip_damaged", "workers", "size", "crop", "min_scale",
         "interpolation", "flip", "jitter", "randaugment", "erasing", "normalisation",
     ),
     "run": ("protocol", "runs", "name", "resume", "cache", "save_every", "log_every", "wandb"),
@@ -60,6 +67,12 @@ class Settings:
         "data/images",
         "folder or glob of webdataset shards, or folder of images",
         metavar="PLACE",
+    )
+    features: str | None = setting(
+        None,
+        "read the tokens that training/check_tags.py --features kept here, in place of --images and the "
+        f"frozen encoder; --crop is then {WHOLE}, and the default of --normalisation {CLIP_OWN}",
+        metavar="DIR",
     )
     key_field: str | None = setting(
         None,
@@ -219,8 +232,28 @@ class Settings:
             raise UserError(
                 f"--soft-labels is for --tag-loss {', '.join(SOFTMAX_LOSSES)}, not {self.tag_loss}"
             )
+        if self.features is not None:
+            self._check_features()
         if not self.name or "/" in self.name:
             raise UserError(f"--name is the name of a folder, not '{self.name}'")
+
+    def _check_features(self) -> None:
+        if self.model.startswith(GROUPVIT_PREFIX):
+            raise UserError(
+                "--features are of a frozen encoder, and all of GroupViT's image side is trained: give --images"
+            )
+        asked = {
+            name: neutral for name, neutral in AUGMENTING.items() if getattr(self, name) != neutral
+        }
+        if asked:
+            given = ", ".join(f"{_flag(name)} {getattr(self, name)}" for name in asked)
+            needed = " ".join(
+                f"{_flag(name)} {value}" if value != "" else f"{_flag(name)} ''"
+                for name, value in asked.items()
+            )
+            raise UserError(
+                f"{given}: an augmentation needs pixels, and --features has none: give {needed}, or --images"
+            )
 
     @property
     def image_path(self) -> ImagePath:

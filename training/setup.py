@@ -14,10 +14,12 @@ from common.storage import Folder
 from labels.reader import Labels
 from labels.vocabulary import ATTRIBUTE
 from training.clip import tag_embeddings
-from training.data import Join, LabelledImages, Order, cached_join
+from training.data import Labelled, LabelledFeatures, LabelledImages, Order
 from training.distributed import from_all_ranks, rank, world_size
+from training.features import FeatureFolder, Features, Kind
 from training.groupvit import GroupVit
 from training.images import find_images, open_index
+from training.keys import Join, cached_join
 from training.losses import BALANCED, WEIGHTED
 from training.model import (
     Encoder,
@@ -28,7 +30,7 @@ from training.model import (
     mean_and_std,
 )
 from training.runs import Origin
-from training.settings import REFERENCE_BATCH, TAGGED, Settings
+from training.settings import CLASS, REFERENCE_BATCH, TAGGED, Settings
 
 BETAS, EPSILON = (0.9, 0.999), 1e-6  # the paper's release
 CPU_MEMORY = 4 << 30  # bytes for the activations of a micro-batch
@@ -57,7 +59,7 @@ class Setup:
     model: TagAlign
     tags: Tensor
     group_of: Tensor | None
-    data: LabelledImages
+    data: Labelled
     order: Order
     batch_size: int
     steps: int
@@ -82,7 +84,8 @@ def prepare(settings: Settings, device: torch.device) -> Setup:
         raise UserError(
             f"{settings.labels} has no scores for --soft-labels: training/check_tags.py gives them"
         )
-    index, files, joined = _find(settings, labels)
+    kept = FeatureFolder.open(settings.features) if settings.features is not None else None
+    index, files, joined = _find(settings, labels, kept)
     batch_size = _batch_size(settings, len(joined.images))
     steps = settings.steps or math.ceil(settings.epochs * len(joined.images) / batch_size)
 
@@ -100,11 +103,24 @@ def prepare(settings: Settings, device: torch.device) -> Setup:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
     tokenizer = encoder.tokenizer if settings.text_weight else None
-    mean, std = mean_and_std(encoder, settings.normalisation)
-    augmentation = settings.augmentation(size, mean=mean, std=std)
-    data = LabelledImages(
-        index, files, joined, labels, augmentation, tokenizer, settings.seed, settings.soft_labels
-    )
+    data: Labelled
+    if kept is not None:
+        kept.refuse_other(Kind.of(encoder, settings.image_path, size, settings.normalisation))
+        features = Features(kept, index, settings.pool == CLASS)
+        data = LabelledFeatures(features, joined, labels, tokenizer, settings.soft_labels)
+    else:
+        mean, std = mean_and_std(encoder, settings.normalisation)
+        augmentation = settings.augmentation(size, mean=mean, std=std)
+        data = LabelledImages(
+            index,
+            files,
+            joined,
+            labels,
+            augmentation,
+            tokenizer,
+            settings.seed,
+            settings.soft_labels,
+        )
     if tokenizer is not None:
         labels.captions([0])  # writes their sidecar now, and not in every worker
     shards = index.with_format("numpy")["file"][:][joined.images] if files.are_shards else None
@@ -199,22 +215,34 @@ def say(sentence: str) -> None:
         print(sentence, flush=True)
 
 
-def _find(settings: Settings, labels: Labels):
+def _find(settings: Settings, labels: Labels, kept: FeatureFolder | None):
+    """The index of the images or of their features, the images' files, and their join with the labels."""
     cache = Folder(settings.cache)
-    files = find_images(settings.images)
-    if files.are_shards and world_size() > len(files.paths):
-        raise UserError(
-            f"{world_size()} ranks are more than the {len(files.paths)} shards at "
-            f"{settings.images}: start fewer, or cut the images into more shards"
-        )
-    index = open_index(files, settings.key_field, cache, settings.skip_damaged, say)
-    joined = cached_join(index, files, labels, settings.key_field, cache)
+    if kept is not None:
+        files, index = kept.files, kept.index(cache)
+        field = kept.about.source.key_field
+        if settings.key_field not in (None, field):
+            raise UserError(
+                f"the features in {settings.features} were kept "
+                f"{f'with --key-field {field}' if field else 'without --key-field'}, "
+                f"so that --key-field {settings.key_field} cannot join them"
+            )
+    else:
+        files = find_images(settings.images)
+        if files.are_shards and world_size() > len(files.paths):
+            raise UserError(
+                f"{world_size()} ranks are more than the {len(files.paths)} shards at "
+                f"{settings.images}: start fewer, or cut the images into more shards"
+            )
+        index = open_index(files, settings.key_field, cache, settings.skip_damaged, say)
+    joined = cached_join(index, files, labels, settings.key_field, cache, settings.features)
     images = len(np.unique(joined.images))
     several = "" if images == len(joined.images) else f", {len(joined.images):,} captions together"
     say(
         f"{images:,} of {len(index):,} images have one of the {len(labels):,} rows of labels"
         f"{several}, over {labels.num_tags:,} tags"
     )
+    _say_what_lacks(labels, joined, "image" if kept is None else "kept features")
     tagged = labels.indptr[joined.labels + 1] > labels.indptr[joined.labels]
     if not tagged.any():
         raise UserError(f"none of these images has a tag: was {settings.labels} made for them?")
@@ -222,6 +250,17 @@ def _find(settings: Settings, labels: Labels):
     if not settings.text_weight and settings.mean_over == TAGGED:
         joined = Join(joined.images[tagged], joined.labels[tagged])
     return index, files, joined
+
+
+def _say_what_lacks(labels: Labels, joined: Join, what: str) -> None:
+    found = np.zeros(len(labels), dtype=bool)
+    found[joined.labels] = True
+    lacking = np.flatnonzero(~found)
+    if len(lacking):
+        say(
+            f"{len(lacking):,} of the {len(labels):,} rows of labels have no {what} and are left out, for "
+            f"example that of the key '{labels.keys(lacking[:1])[0]}'"
+        )
 
 
 def _batch_size(settings: Settings, images: int) -> int:

@@ -3,6 +3,10 @@ r"""Trains a projector on labelled images.
     python training/train.py --labels labels/cc12m_obj_attr.parquet --images data/cc12m
     torchrun --nproc-per-node 8 training/train.py --labels labels/cc12m_obj_attr.parquet --images data/cc12m
 
+On the features that `training/check_tags.py --features` kept, without pictures:
+
+    python training/train.py --labels labels/cc12m_seen.parquet --features data/features
+
 On a laptop, with a small model and a few images:
 
     python training/train.py --labels labels/mine.parquet --images my/photos \
@@ -34,7 +38,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         UserError: as `Settings`.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    add_flags(first, Settings, ("protocol",))
+    add_flags(first, Settings, ("protocol", "features"))
     first.add_argument("--epochs", default=argparse.SUPPRESS)
     known = first.parse_known_args(arguments)[0]
     parser = argparse.ArgumentParser(

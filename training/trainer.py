@@ -13,6 +13,7 @@ D joint width, T tags, G softmaxes.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 
 import torch
@@ -292,10 +293,15 @@ class Trainer:
         """The head's input, (b, N, C), and the captions' embeddings, (b, D), or (b, 0) without."""
         with self.watch.phase("encoder"), self._autocast():
             encoder = self.setup.encoder
-            pixels = batch.pixels.to(self.device, non_blocking=True)  # (b, size, size, 3)
-            mean, std = mean_and_std(encoder, self.settings.normalisation)
-            frozen = self._run_encoder(encoder, normalise(pixels, mean, std), self.settings)
-            texts = torch.zeros(len(pixels), 0, device=self.device)
+            if batch.frozen is not None:
+                tokens = batch.frozen.to(self.device, non_blocking=True).float()  # (b, N, C)
+                side = math.isqrt(tokens.shape[1])  # images are square
+                frozen = Frozen(tokens, (side, side))
+            else:
+                pixels = batch.pixels.to(self.device, non_blocking=True)  # (b, size, size, 3)
+                mean, std = mean_and_std(encoder, self.settings.normalisation)
+                frozen = self._run_encoder(encoder, normalise(pixels, mean, std), self.settings)
+            texts = torch.zeros(len(batch.pixels), 0, device=self.device)
             if self.settings.text_weight:
                 texts = encoder.encode_tokens(batch.tokens.to(self.device, non_blocking=True))
         return frozen, texts

@@ -23,6 +23,8 @@ from labels.label_file import LABELS, LabelWriter
 from labels.vocabulary import ATTRIBUTE, OBJECT, Vocabulary
 from training.clip import Clip, load_clip
 from training.settings import Settings
+from training.tag_check.check import check_tags
+from training.tag_check.settings import Settings as CheckSettings
 
 TINY = {
     "embed_dim": 48,
@@ -224,3 +226,34 @@ def make_labels():
 @pytest.fixture(scope="session")
 def make_shard():
     return write_shard
+
+
+@pytest.fixture(scope="session")
+def keep_features(world):
+    """A function that checks the world's tags in a folder, keeps all of them, and keeps features."""
+
+    def run(root: Path, **changes: object) -> CheckSettings:
+        values = {
+            "labels": str(world.labels),
+            "images": str(world.folder),
+            "out": str(root / "seen.parquet"),
+            "features": str(root / "features"),
+            "model": str(world.clip),
+            "cache": str(root / "cache"),
+            "keep": "all",
+            "chunk": 10,
+            "batch_size": 4,
+            "workers": 0,
+            "page": 0,
+        }
+        settings = CheckSettings(**values | changes)
+        check_tags(settings)
+        return settings
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def kept(keep_features, tmp_path_factory) -> CheckSettings:
+    """A check that has kept features of the world's folder of images; not to be changed."""
+    return keep_features(tmp_path_factory.mktemp("kept"))

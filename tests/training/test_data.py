@@ -6,19 +6,16 @@ import io
 import tarfile
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
-from common.errors import UserError
 from common.storage import Folder
-from labels.label_file import LABELS, LabelWriter
 from labels.reader import Labels
-from labels.vocabulary import OBJECT, Vocabulary
 from training import data as data_module
 from training.augment import Augmentation
-from training.data import LabelledImages, MicroBatches, Order, cached_join, join, make_loader
+from training.data import LabelledImages, MicroBatches, Order, make_loader
 from training.images import ImageReader, find_images, index_shard, open_index
+from training.keys import join
 
 
 @pytest.fixture
@@ -70,71 +67,6 @@ def test_each_sample_gives_its_first_image(tmp_path):
             info.size = 2
             tar.addfile(info, io.BytesIO(b"{}"))
     assert index_shard(str(tmp_path / "x.tar"))["name"].to_pylist() == ["d/a.jpg", "d/c.seg.JPEG"]
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["{0}", "{0}.jpg", "sub/{0}", "sub/{0}.jpg", "{1}"],
-    ids=["stem", "file", "key", "path", "number"],
-)
-def test_labels_are_joined_under_any_name_of_the_image(
-    name, tmp_path, cache, pictures, make_labels
-):
-    (tmp_path / "images" / "sub").mkdir(parents=True)
-    for key, (_, content) in pictures.items():
-        (tmp_path / "images" / "sub" / f"{key}.jpg").write_bytes(content)
-    texts = {name.format(key, int(key)): text for key, (text, _) in pictures.items()}
-    labels = Labels(make_labels(tmp_path / "x.parquet", dict(reversed(texts.items()))))
-    files = find_images(str(tmp_path / "images"))
-    joined = join(open_index(files, None, cache), files, labels)
-    assert joined.images.tolist() == list(range(32))
-    assert labels.keys(joined.labels) == list(texts)
-
-
-def test_labels_are_joined_by_a_field_of_the_json(world, tmp_path, cache, pictures, make_labels):
-    texts = {f"http://x/{key}": text for key, (text, _) in pictures.items()}
-    labels = Labels(make_labels(tmp_path / "x.parquet", texts))
-    files = find_images(str(world.shards))
-    joined = join(open_index(files, "url", cache), files, labels, "url")
-    assert labels.keys(joined.labels) == list(texts)
-
-
-def test_an_image_with_several_captions_is_several_items(world, tmp_path, cache, pictures):
-    vocabulary = Vocabulary(["ball"], [OBJECT], np.array([64]), 64)
-    rows = [
-        {"key": key, "caption": f"{text}{again}", "tag_ids": [0]}
-        for key, (text, _) in pictures.items()
-        for again in ("", " again")
-    ]
-    with LabelWriter(tmp_path / "x.parquet", vocabulary) as writer:
-        writer.write(pa.Table.from_pylist(rows, schema=LABELS))
-    labels = Labels(tmp_path / "x.parquet")
-    files = find_images(str(world.folder))
-    joined = join(open_index(files, None, cache), files, labels)
-    assert joined.images.tolist() == [image for image in range(32) for _ in range(2)]
-    assert labels.captions(joined.labels) == [row["caption"] for row in rows]
-
-
-def test_images_without_labels_are_left_out_and_the_join_is_kept(
-    world, tmp_path, cache, pictures, make_labels, monkeypatch
-):
-    texts = {key: text for key, (text, _) in pictures.items() if int(key) % 3 == 0}
-    labels = Labels(make_labels(tmp_path / "x.parquet", texts))
-    files = find_images(str(world.folder))
-    index = open_index(files, None, cache)
-    joined = cached_join(index, files, labels, None, cache)
-    assert joined.images.tolist() == list(range(0, 32, 3))
-    monkeypatch.setattr(data_module, "join", None)
-    again = cached_join(index, files, labels, None, cache)
-    assert np.array_equal(again.labels, joined.labels)
-
-
-def test_keys_that_match_no_image_say_how_many_of_how_many(world, tmp_path, cache, make_labels):
-    labels = Labels(make_labels(tmp_path / "x.parquet", {"elsewhere": "a red ball", "b": "a tree"}))
-    files = find_images(str(world.folder))
-    sentence = r"0 of the 32 images at .* have one of the 2 keys of .*: an image is called '000000.jpg', a key 'elsewhere'"
-    with pytest.raises(UserError, match=sentence):
-        join(open_index(files, None, cache), files, labels)
 
 
 @pytest.mark.parametrize("shards", [None, [10, 1, 22, 7, 60]])

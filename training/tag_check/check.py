@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +20,14 @@ from common.storage import Folder
 from labels.label_file import read_check
 from labels.reader import Labels
 from training.clip import load_clip
-from training.data import Join, cached_join
 from training.distributed import first_rank_first, from_all_ranks, process_group, rank, world_size
+from training.features import About, FeatureFolder, Kind, Source, digest
 from training.images import find_images, open_index
+from training.keys import Join, cached_join
 from training.setup import say
-from training.tag_check import binding, evidence, measure, parts, texts
+from training.tag_check import binding, evidence, measure, parts, pictures, texts
 from training.tag_check.checked_file import Counts, Model, score_all, threshold_of, write_checked
 from training.tag_check.evidence import Statistics, Sums
-from training.tag_check.features import FeatureFolder
 from training.tag_check.measure import Looker, Measure, not_judged
 from training.tag_check.parts import Part, Parts
 from training.tag_check.pictures import PictureFiles
@@ -43,13 +44,14 @@ FIXED = (
     "attributes",
     "sample",
     "size",
+    "normalisation",
     "chunk",
     "seed",
     "key_field",
 )
 
 # The files that make the measurements.
-CODE = tuple(Path(one.__file__) for one in (binding, evidence, measure, parts, texts))
+CODE = tuple(Path(one.__file__) for one in (binding, evidence, measure, parts, pictures, texts))
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,9 @@ class Check:
                     f"--size {size} is not whole patches of {self.clip.patch_size} pixels"
                 )
             self.images, self.bounds = _by_image(self.joined)
-            self._begin()
+            pictures_digest = digest(self.index, self.images)
+            self._begin(pictures_digest)
+            self.features = self._features(pictures_digest, size) if settings.features else None
             say(
                 f"{len(self.images):,} of {len(self.index):,} images have one of the "
                 f"{len(self.labels):,} rows of labels"
@@ -131,22 +135,28 @@ class Check:
             self.sample = np.sort(rng.choice(len(self.images), count, replace=False))
             self.texts = self._texts(cache)
         self.pictures = PictureFiles(self.index, self.files, size)
-        self.looker = Looker(self.clip, settings.image_path, device.type == "cuda")
+        self.looker = Looker(
+            self.clip, settings.image_path, device.type == "cuda", settings.normalisation
+        )
         self.parts = Parts(self.folder)
 
     @property
     def chunks(self) -> int:
         return -(-len(self.images) // self.settings.chunk)
 
-    def _begin(self) -> None:
-        """Writes what the measurements depend on, or compares it with what an earlier start wrote."""
+    def _begin(self, pictures: str) -> None:
+        """Writes what the measurements depend on, or compares it with what an earlier start wrote.
+
+        Args:
+            pictures: see `digest`.
+        """
         settings = self.settings
         wanted = {
             "labels": settings.labels,
             "labels_digest": self.labels._identity,
             "model": self.clip.name,
             "model_fingerprint": self.clip.fingerprint,
-            "images": xxhash.xxh3_128_hexdigest(self.images.tobytes()),
+            "images": pictures,
             "code": xxhash.xxh3_128_hexdigest(b"".join(file.read_bytes() for file in CODE)),
         } | {name: getattr(settings, name) for name in FIXED}
         self.about = wanted
@@ -174,6 +184,15 @@ class Check:
                 )
         say(f"going on with what was measured in {self.folder.url}")
 
+    def _features(self, pictures: str, size: int) -> FeatureFolder:
+        settings = self.settings
+        kind = Kind.of(self.clip, settings.image_path, size, settings.normalisation)
+        source = Source(
+            pictures, self.chunks, settings.chunk, settings.key_field,
+            list(self.files.paths), self.files.are_shards,
+        )  # fmt: skip
+        return FeatureFolder.begin(settings.features, About(kind, source))
+
     def _texts(self, cache: Folder) -> Texts:
         rows = np.zeros(0, np.int64)  # without phrases no caption needs to be read
         if self.settings.attributes == PHRASES:
@@ -191,9 +210,13 @@ class Check:
             UserError: no picture can be decoded, or there is no room.
         """
         missing = [chunk for chunk in range(self.chunks) if not self.parts.has(chunk)]
+        if self.features is not None:
+            missing = sorted({*missing, *self.features.missing()})
         # The first rank's view, as another rank may look when the first has begun to write.
         missing, fitted = from_all_ranks((missing, self.folder.exists(STATISTICS)))[0]
         if missing:
+            if self.features is not None and rank() == 0:
+                self.features.reopen()
             measure = Measure(
                 self.labels, self.texts, self._statistics(fitted), self.device,
                 self.settings.evidence, self.settings.pool, self.settings.seed,
@@ -205,6 +228,8 @@ class Check:
                     f"measured {done:,} of {len(missing):,} chunks of {self.settings.chunk:,} images"
                 )
         from_all_ranks(None)  # waits until all parts are there
+        if self.features is not None and rank() == 0:
+            self.features.finish(self.index)
 
     def _statistics(self, fitted: bool) -> Statistics:
         """Reads them, or makes them of the sample.
@@ -219,12 +244,12 @@ class Check:
                 say(f"the statistics in {self.folder.url} are damaged, and are made again")
         sums = Sums(self.texts.embeddings.to(self.device), self.texts.tags, self.settings.pool)
         mine = self.sample[rank() :: world_size()]
-        for pictures in self._read(self.images[mine]):
-            if not len(pictures.images):
+        for some in self._read(self.images[mine]):
+            if not len(some.images):
                 continue
-            classes, patches, _ = self._encode(pictures.pixels)
+            classes, patches, _ = self._encode(some.pixels)
             began = time.perf_counter()
-            which, rows = self._captions(pictures.images)
+            which, rows = self._captions(some.images)
             indptr, tags = self.labels.rows(rows)
             # A tag counts once for an image, however many captions have it.
             cells = np.repeat(which, np.diff(indptr)) * self.labels.num_tags + tags
@@ -246,38 +271,32 @@ class Check:
     def _measure_chunk(self, chunk: int, measure: Measure) -> None:
         start = chunk * self.settings.chunk
         images = self.images[start : start + self.settings.chunk]
-        keep = (
-            FeatureFolder.open(self.settings.features, self.about)
-            if self.settings.features
-            else None
-        )
         found: list[Part] = []
-        kept: list[tuple[np.ndarray, torch.Tensor, torch.Tensor]] = []
         decoded = []
-        for pictures in self._read(images):
-            decoded.append(pictures.images)
-            if not len(pictures.images):
-                continue
-            classes, patches, raw = self._encode(pictures.pixels)
-            began = time.perf_counter()
-            which, rows = self._captions(pictures.images)
-            found.append(measure(pictures.images, classes, patches, which, rows))
-            self.seconds["evidence"] += time.perf_counter() - began
-            if keep is not None:
-                kept.append((pictures.images, raw.half().cpu(), classes.half().cpu()))
+        keep = self.features.writer(chunk) if self.features else contextlib.nullcontext()
+        with keep as kept:
+            for some in self._read(images):
+                decoded.append(some.images)
+                if not len(some.images):
+                    continue
+                classes, patches, tokens = self._encode(some.pixels)
+                began = time.perf_counter()
+                which, rows = self._captions(some.images)
+                found.append(measure(some.images, classes, patches, which, rows))
+                self.seconds["evidence"] += time.perf_counter() - began
+                if kept is not None:
+                    kept.add(some.images, tokens.patches, tokens.class_token)
         broken = np.setdiff1d(images, np.concatenate(decoded))
         _, rows = self._captions(broken)
         found.append(not_judged(self.labels, rows, len(broken), len(broken)))
-        if keep is not None:
-            keep.write(chunk, kept)
         self.parts.write(chunk, Part.joined(found))
 
     def _read(self, rows: np.ndarray):
         batches = self.pictures.batches(rows, self.settings.batch_size, self.settings.num_workers)
         began = time.perf_counter()
-        for pictures in batches:
+        for some in batches:
             self.seconds["loading"] += time.perf_counter() - began
-            yield pictures
+            yield some
             began = time.perf_counter()
 
     def _encode(self, pixels: torch.Tensor):

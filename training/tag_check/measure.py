@@ -19,8 +19,9 @@ from torch.nn import functional as F
 from labels.reader import Labels
 from labels.vocabulary import ATTRIBUTE
 from training.clip import Clip
-from training.model import normalise
-from training.surgery import ImagePath, image_tokens, plain_features
+from training.model import mean_and_std, normalise
+from training.settings import CLIP_OWN
+from training.surgery import ImagePath, Tokens, image_tokens, plain_features
 from training.tag_check.binding import Mentions
 from training.tag_check.caption_chain import UNSAID
 from training.tag_check.evidence import Statistics, evidence, leverages
@@ -35,22 +36,24 @@ class Looker:
         clip: the frozen model.
         path: how its patches are read.
         precision: whether the encoder computes in bfloat16; everything else is float32.
+        normalisation: of pixels, see `mean_and_std`.
     """
 
-    def __init__(self, clip: Clip, path: ImagePath, precision: bool):
+    def __init__(self, clip: Clip, path: ImagePath, precision: bool, normalisation: str = CLIP_OWN):
         self.clip, self.path, self.bf16 = clip, path, precision
+        self.colours = mean_and_std(clip, normalisation)
 
     @torch.no_grad()
-    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Class tokens (B, D) and patches (B, N, D), float32 of unit length, and raw patches (B, N, C)."""
+    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tokens]:
+        """Class tokens (B, D) and patches (B, N, D), float32 of unit length, and the tokens they are made of."""
         device = self.clip.device
-        images = normalise(pixels.to(device), self.clip.mean, self.clip.std)
+        images = normalise(pixels.to(device), *self.colours)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             tokens = image_tokens(self.clip.visual, images, self.path)
         visual = self.clip.visual
         classes = F.normalize(plain_features(visual, tokens.class_token.float()), dim=-1)
         patches = F.normalize(plain_features(visual, tokens.patches.float()), dim=-1)
-        return classes, patches, tokens.patches
+        return classes, patches, tokens
 
 
 class Measure:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from training.augment import resize
-from training.images import ImageFiles, ImageReader, decode_image
+from training.augment import WHOLE, Augmentation
+from training.images import ImageFiles, ImageReader
 
 
 class Pictures(NamedTuple):
@@ -29,7 +29,8 @@ class Pictures(NamedTuple):
 
 
 class PictureFiles(Dataset):
-    """Reads rows of an index. A picture is resized to a square, as nothing of it may be cut off.
+    """Reads rows of an index. A picture is resized to a square, as nothing of it may be cut off, in the way of
+    training's `--crop whole`.
 
     Args:
         index, files: see `training.images`.
@@ -38,6 +39,7 @@ class PictureFiles(Dataset):
 
     def __init__(self, index, files: ImageFiles, size: int):
         self.index, self.reader, self.size = index, ImageReader(files), size
+        self.square = Augmentation(size, WHOLE)
 
     def __getitems__(self, rows: Sequence[int]) -> Pictures:
         found = self.index[list(rows)]
@@ -45,8 +47,7 @@ class PictureFiles(Dataset):
         images, squares, broken = [], [], []
         for row, place in zip(rows, places, strict=True):
             try:
-                picture = np.array(decode_image(self.reader.read(*place)))
-                squares.append(torch.from_numpy(resize(picture, self.size)))
+                squares.append(torch.from_numpy(self.square(self.reader.read(*place), seed=0)))
                 images.append(row)
             except Exception:  # Pillow and its plugins raise exceptions of any type
                 broken.append(self.reader.where(*place[:2]))

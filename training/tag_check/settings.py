@@ -10,6 +10,7 @@ from common.errors import UserError
 from common.flags import setting
 from training.clip import MODEL, WEIGHTS
 from training.groupvit import PREFIX as GROUPVIT_PREFIX
+from training.settings import CLIP_OWN, NORMALISATIONS
 from training.surgery import MODES, SURGERY, ImagePath
 
 BOTH, PATCHES, PICTURE = "both", "patches", "picture"
@@ -114,6 +115,11 @@ class Settings:
     size: int | None = setting(
         None, "pixels of the side of the square images; default the model's", metavar="N"
     )
+    normalisation: str = setting(
+        CLIP_OWN,
+        "mean and standard deviation of pixels: those that CLIP was trained with, or ImageNet's",
+        choices=NORMALISATIONS,
+    )
     batch_size: int = setting(256, "images that a rank encodes at once", metavar="N")
     chunk: int = setting(8192, "images between two commits", metavar="N")
     workers: int | None = setting(
@@ -121,7 +127,7 @@ class Settings:
         metavar="N",
     )  # fmt: skip
     features: str | None = setting(
-        None, "also keep the patch tokens, in float16, in this folder", metavar="DIR"
+        None, "also keep the frozen tokens, in float16, in this folder, for training", metavar="DIR"
     )
     page: int = setting(24, "pictures on the page OUT.html; 0 writes none", metavar="N")
     seed: int = setting(0, "of the sample and of the other captions' tags", metavar="N")
@@ -135,6 +141,7 @@ class Settings:
             ("--evidence", self.evidence, EVIDENCE),
             ("--pool", self.pool, POOLS),
             ("--attributes", self.attributes, ATTRIBUTES),
+            ("--normalisation", self.normalisation, NORMALISATIONS),
         ):
             if value not in known:
                 raise UserError(f"{flag} is one of {', '.join(known)}, not '{value}'")

@@ -43,8 +43,9 @@ from labels.reader import Labels
 from labels.vocabulary import OBJECT, Vocabulary
 from training.augment import Augmentation, random_box
 from training.chunked_losses import Positives
-from training.data import LabelledImages, MicroBatches, Order, join, make_loader
+from training.data import LabelledImages, MicroBatches, Order, make_loader
 from training.images import find_images, open_index
+from training.keys import join
 from training.losses import TagLoss
 from training.protocols import settings_of
 from training.settings import Settings as TrainSettings

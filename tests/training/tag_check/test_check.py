@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -22,7 +21,6 @@ from training import check_tags as command
 from training.tag_check import check, decision, texts
 from training.tag_check.check import check_tags
 from training.tag_check.checked_file import threshold_of
-from training.tag_check.features import FeatureFolder
 from training.tag_check.parts import Parts
 from training.tag_check.pictures import PictureFiles
 from training.tag_check.settings import Keep, Settings
@@ -176,6 +174,7 @@ def test_a_checked_file_checked_again_is_one_sentence(settings, world, tmp_path)
         ({"path": "maskclip"}, "was measured with another --path \\(surgery\\)"),
         ({"sample": 20}, "was measured with another --sample"),
         ({"seed": 1}, "was measured with another --seed"),
+        ({"normalisation": "imagenet"}, "was measured with another --normalisation \\(clip\\)"),
     ],
 )
 def test_other_settings_than_those_measured_are_one_sentence(settings, change, message):
@@ -184,6 +183,15 @@ def test_other_settings_than_those_measured_are_one_sentence(settings, change, m
     with pytest.raises(UserError, match=message):
         check_tags(settings(**change))
     assert Path(settings().out).read_bytes() == before
+
+
+def test_other_pictures_of_the_same_number_are_one_sentence(settings, world, tmp_path):
+    check_tags(settings(images=str(world.folder)))
+    folder = tmp_path / "others"
+    shutil.copytree(world.folder, folder)
+    (folder / "000003.jpg").rename(folder / "000003.jpeg")
+    with pytest.raises(UserError, match="was measured with another --images"):
+        check_tags(settings(images=str(folder)))
 
 
 def test_another_clip_than_the_one_that_measured_is_one_sentence(settings, save_clip, tmp_path):
@@ -208,18 +216,6 @@ def test_a_damaged_part_is_named(settings):
         check_tags(settings())
     part.unlink()
     check_tags(settings())
-
-
-def test_features_are_kept_in_half_precision(settings, tmp_path):
-    check_tags(settings(features=str(tmp_path / "features")))
-    about = json.loads((tmp_path / "features/features.json").read_text())
-    folder = FeatureFolder.open(str(tmp_path / "features"), about)
-    found = [folder.read(chunk) for chunk in range(4)]
-    assert sum(len(one["images"]) for one in found) == 32
-    assert str(found[0]["tokens"].dtype) == "torch.float16"
-    assert found[0]["tokens"].shape == (10, 16, 32)
-    with pytest.raises(UserError, match="the features of other pictures or of another model"):
-        FeatureFolder.open(str(tmp_path / "features"), about | {"path": "none"})
 
 
 def test_the_page_stands_alone_and_shows_what_was_dropped(settings, monkeypatch, capsys):

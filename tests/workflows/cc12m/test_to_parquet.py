@@ -13,8 +13,8 @@ from labels.reader import Labels
 from labels.vocabulary import OBJECT, Vocabulary
 from parsing.source.captions import unique_captions
 from parsing.source.readers import Source
-from training.data import join
 from training.images import find_images, open_index
+from training.keys import join
 from workflows.cc12m.to_parquet import convert, keep_downloaded, main
 
 

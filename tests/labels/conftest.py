@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from labels.build import build
 from labels.label_file import LABELS, LabelWriter
+from labels.settings import Settings
 from labels.vocabulary import Vocabulary
 from parsing.source.captions import INDEX
 from parsing.tags import TAGS
@@ -96,6 +99,20 @@ def write_labels():
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def run_build():
+    """Builds without picture and page, which take longer than everything else together."""
+
+    def run(path, **flags):
+        notes = []
+        with mock.patch("labels.build.draw", return_value=b"png"):
+            given = {"out": str(path), "page": False} | flags
+            summary, covered = build(Settings(**given), notes.append)
+        return summary, covered, notes
+
+    return run
 
 
 GIRL = {

@@ -1,13 +1,11 @@
+"""A build chooses the vocabulary and labels every caption as the obvious way does."""
+
 from __future__ import annotations
 
-import errno
-import os
 import unicodedata
 from collections import Counter, defaultdict
-from unittest import mock
 
 import numpy as np
-import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -50,26 +48,14 @@ def reference(rows, k, min_count=1, stop=(), synonyms=None):
 TAG = st.sampled_from(
     ["a", "b", "c", "ab", "é", "e\u0301", "日本", "A", " a", "a\n", "", " ", None]
 )
+
+
 ROW = st.fixed_dictionaries(
     {
         "objects": st.none() | st.lists(TAG, max_size=6),
         "attributes": st.none() | st.lists(st.none() | st.tuples(TAG, TAG), max_size=5),
     }
 )
-
-
-@pytest.fixture(scope="session")
-def run_build():
-    """Builds without picture and page, which take longer than everything else together."""
-
-    def run(path, **flags):
-        notes = []
-        with mock.patch("labels.build.draw", return_value=b"png"):
-            given = {"out": str(path), "page": False} | flags
-            summary, covered = build(Settings(**given), notes.append)
-        return summary, covered, notes
-
-    return run
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -228,154 +214,6 @@ def test_nulls_empty_and_endless_tags_harm_nothing(tmp_path, write_tags):
     assert labels.captions([1]) == [""]
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     assert one.vocabulary.ids("attribute").tolist() == []
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ({"k": 0}, "--k must be at least 1, not 0"),
-        ({"k_objects": 0}, "--k-objects must be at least 1"),
-        ({"ks": (100, -1)}, "--ks must be at least 1"),
-        ({"ks": (1,), "k": 2}, "--ks and --k exclude"),
-        ({"min_count": 0}, "--min-count must be"),
-        ({"kinds": "verb"}, "--kinds is"),
-        ({"out": "labels"}, r"must name a \.parquet"),
-        ({"vocab": "x.parquet", "k": 3}, "cannot be combined with --k"),
-        ({"vocab": "x.parquet", "stop_tags": "y"}, "cannot be combined with --stop-tags"),
-        ({"vocab": "x.parquet", "kinds": "object"}, "leave out --kinds"),
-        ({"kinds": "object", "k_attributes": 5}, "--kinds object excludes"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(flags, message):
-    with pytest.raises(UserError, match=message):
-        Settings(**flags)
-
-
-def test_nothing_changes_where_the_labelling_fails(tmp_path, write_run, captions, run_build):
-    folder = write_run(tmp_path / "tags", captions, [("a", 0), ("b", 3)])
-    out = tmp_path / "out" / "x.parquet"
-    run_build(out, tags=(str(folder),))
-    before = {p.name: p.read_bytes() for p in out.parent.iterdir()}
-    write_run(folder, captions, [("a", 0), ("b", 9)])
-    with pytest.raises(UserError, match="holds caption 9"):
-        run_build(out, tags=(str(folder),), k=1)
-    assert {p.name: p.read_bytes() for p in out.parent.iterdir()} == before
-
-
-def test_the_written_vocabulary_is_polars_readable(tmp_path, write_tags, captions, run_build):
-    run_build(tmp_path / "x.parquet", tags=(str(write_tags(tmp_path / "tags", captions)),), k=1)
-    assert pl.read_parquet(tmp_path / "x.vocab.parquet").rows() == [
-        (0, "girl", "object", 2, 0.5),
-        (1, "young", "attribute", 2, 0.5),
-    ]
-
-
-def _files(folder) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-@pytest.mark.parametrize("call", [1, 4, 9, 15, 22, 27, 29, 33])
-def test_a_disk_error_at_any_moment_leaves_every_earlier_file(
-    tmp_path, write_tags, captions, run_build, monkeypatch, call
-):
-    """Also between two K: an old label file beside a new vocabulary would be refused."""
-    flags = {"tags": (str(write_tags(tmp_path / "tags", captions)),), "ks": (1, 2)}
-    out = tmp_path / "out" / "x.parquet"
-    run_build(out, **flags)
-    before = _files(out.parent)
-    calls, fsync, replace = [], os.fsync, os.replace
-
-    def failing(real):
-        def wrapper(*args):
-            calls.append(args)
-            if len(calls) == call:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return real(*args)
-
-        return wrapper
-
-    monkeypatch.setattr(os, "fsync", failing(fsync))
-    monkeypatch.setattr(os, "replace", failing(replace))
-    with pytest.raises(UserError, match=rf"no room left in {out.parent}: free some space"):
-        run_build(out, **flags | {"min_count": 2})
-    monkeypatch.undo()
-    assert _files(out.parent) == before
-    assert {Labels(out.parent / f"x.k{k}.parquet").num_tags for k in (1, 2)} == {2, 4}
-
-
-def test_a_picture_that_cannot_be_drawn_costs_no_labels(tmp_path, write_tags, captions, run_build):
-    folder = write_tags(tmp_path / "tags", captions)
-    out = tmp_path / "out" / "x.parquet"
-    run_build(out, tags=(str(folder),))
-    notes: list[str] = []
-    with mock.patch("labels.build.draw", side_effect=RuntimeError("no fonts\nat all")):
-        _, [one] = build(Settings(tags=(str(folder),), out=str(out), k=1), notes.append)
-    assert Labels(out).num_tags == 2
-    assert "the picture could not be drawn (no fonts): there is none" in notes
-    assert not (out.parent / "x.png").exists()
-    assert one.paths[:2] == [str(out), str(out.with_name("x.vocab.parquet"))]
-    assert str(out.with_name("x.png")) not in one.paths
-
-
-def test_label_files_go_to_a_url(tmp_path, write_tags, captions, run_build, memory, monkeypatch):
-    """Through fsspec, which `memory://` stands for; a protocol that nobody knows is refused."""
-    monkeypatch.chdir(tmp_path)
-    flags = {"tags": (str(write_tags(tmp_path / "tags", captions)),)}
-    run_build(tmp_path / "here" / "x.parquet", k=2, **flags)
-    _, [one, _], _ = run_build("memory://bucket/labels/x.parquet", ks=(2, 3), **flags)
-    assert one.paths[0] == "memory://bucket/labels/x.k2.parquet"
-    here = (tmp_path / "here" / "x.parquet").read_bytes()
-    assert memory.cat_file("/bucket/labels/x.k2.parquet") == here
-    assert memory.exists("/bucket/labels/x.k3.vocab.parquet")
-    with pytest.raises(UserError, match="cannot open the folder nowhere://bucket"):
-        run_build("nowhere://bucket/x.parquet", **flags)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["here", "tags"]
-    with pytest.raises(UserError, match=r"s3://b/x\.parquet: copy it"):
-        Settings(vocab="s3://b/x.parquet")
-    with pytest.raises(
-        UserError, match=r"there is no label file .*: copy it to a local disk first"
-    ):
-        Labels("memory://bucket/labels/x.k2.parquet")
-
-
-def test_a_folder_that_is_named_twice_is_told(tmp_path, write_tags, captions, run_build):
-    folder = write_tags(tmp_path / "tags", captions, shards=2)
-    (tmp_path / "link").symlink_to(folder)
-    for again in (folder, tmp_path / "link", f"{folder}/", folder / "part-000001.parquet"):
-        with pytest.raises(UserError, match=r"part-00000\d\.parquet is read twice, for --tags"):
-            run_build(tmp_path / "x.parquet", tags=(str(folder), str(again)))
-    assert not (tmp_path / "x.parquet").exists()
-
-
-def test_caption_ids_that_begin_anew_in_every_file_are_told(tmp_path, write_tags, run_build):
-    rows = [{"caption_id": i % 3, "caption": f"c{i}", "objects": ["x"]} for i in range(6)]
-    folder = write_tags(tmp_path / "tags", rows, shards=2)
-    with pytest.raises(UserError, match=r"caption 0 is twice in .*must not begin anew in a file"):
-        run_build(tmp_path / "x.parquet", tags=(str(folder),))
-
-
-@pytest.mark.parametrize("at_once", [1, 1000])
-def test_one_key_of_two_folders_with_different_captions_is_told(
-    tmp_path, write_run, captions, run_build, monkeypatch, at_once
-):
-    """img2dataset numbers every download from 0; an image that both have is one image."""
-    monkeypatch.setattr("labels.keys._AT_ONCE", at_once)
-    a = write_run(tmp_path / "a", captions[:2], [("0", 0), ("1", 1), ("https://u", 0)])
-    b = write_run(tmp_path / "b", captions[1:], [("2", 0), ("1", 0), ("https://u", 1)])
-    flags = {"tags": (str(a), str(b))}
-    _, _, notes = run_build(tmp_path / "x.parquet", **flags)
-    assert "1 images have several captions, as 'https://u' has: each caption is a row" in notes
-    write_run(b, captions[1:], [("2", 0), ("1", 1)])
-    with pytest.raises(UserError, match=r"the image '1' is in .*/a and in .*/b with different cap"):
-        run_build(tmp_path / "x.parquet", **flags)
-    assert len(Labels(tmp_path / "x.parquet")) == 6
-
-
-def test_several_captions_of_one_image_are_rows_and_told(tmp_path, write_run, captions, run_build):
-    folder = write_run(tmp_path / "tags", captions, [("a", 0), ("b", 1), ("a", 2), ("b", 1)])
-    _, _, notes = run_build(tmp_path / "x.parquet", tags=(str(folder),))
-    assert "1 images have several captions, as 'a' has: each caption is a row" in notes
-    assert Labels(tmp_path / "x.parquet").keys(range(4)) == ["a", "b", "a", "b"]
 
 
 def test_blank_tags_are_none_and_two_spellings_of_unicode_are_one(tmp_path, write_tags, run_build):

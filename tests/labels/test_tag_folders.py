@@ -237,3 +237,19 @@ def test_ids_of_no_type_are_refused(tmp_path):
     _file(tmp_path / "a.parquet", nulls, ["x"], [["dog"]], pa.array([[]], pa.list_(PAIR)))
     with pytest.raises(UserError, match=r"column 'caption_id' of .* holds null, not int64"):
         open_tag_folders([str(tmp_path)])
+
+
+def test_a_folder_that_is_named_twice_is_told(tmp_path, write_tags, captions, run_build):
+    folder = write_tags(tmp_path / "tags", captions, shards=2)
+    (tmp_path / "link").symlink_to(folder)
+    for again in (folder, tmp_path / "link", f"{folder}/", folder / "part-000001.parquet"):
+        with pytest.raises(UserError, match=r"part-00000\d\.parquet is read twice, for --tags"):
+            run_build(tmp_path / "x.parquet", tags=(str(folder), str(again)))
+    assert not (tmp_path / "x.parquet").exists()
+
+
+def test_caption_ids_that_begin_anew_in_every_file_are_told(tmp_path, write_tags, run_build):
+    rows = [{"caption_id": i % 3, "caption": f"c{i}", "objects": ["x"]} for i in range(6)]
+    folder = write_tags(tmp_path / "tags", rows, shards=2)
+    with pytest.raises(UserError, match=r"caption 0 is twice in .*must not begin anew in a file"):
+        run_build(tmp_path / "x.parquet", tags=(str(folder),))

@@ -25,7 +25,6 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import numpy as np
-import open_clip
 import torch
 from PIL import Image
 from torch.nn import functional as F
@@ -37,10 +36,10 @@ from eval.datasets.benchmarks import open_image
 from eval.datasets.masks import read_mask
 from eval.inference.segmenter import Segmenter
 from eval.inference.settings import Inference
-from training.clip import Clip
 from training.dense import Dense
 from training.projector import Projector
 from workflows.benchmarks.measuring import photo, resident, take_turns
+from workflows.benchmarks.random_clip import random_clip
 from workflows.command import at_least, run_command
 
 MOST_OUTSIDE = 0.03  # of the time in encoder and projector
@@ -77,9 +76,7 @@ class Settings:
 
 def make_dense() -> Dense:
     """A run's encoder and head, with random weights."""
-    torch.manual_seed(0)
-    model = open_clip.create_model("ViT-B-16", load_weights=False)
-    clip = Clip(model, open_clip.get_tokenizer("ViT-B-16"), "random ViT-B-16")
+    clip = random_clip()
     return Dense("random", clip, Projector(clip.visual, 2, 3))
 
 

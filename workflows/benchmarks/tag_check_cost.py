@@ -22,7 +22,6 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import numpy as np
-import open_clip
 import pyarrow as pa
 import torch
 from torch.nn import functional as F
@@ -31,7 +30,7 @@ from common.flags import setting
 from labels.label_file import LABELS, LabelWriter
 from labels.reader import Labels
 from labels.vocabulary import ATTRIBUTE, OBJECT, Vocabulary
-from training.clip import Clip, load_clip
+from training.clip import load_clip
 from training.surgery import SURGERY, ImagePath
 from training.tag_check.binding import Mentions
 from training.tag_check.evidence import Sums, kinds
@@ -39,6 +38,7 @@ from training.tag_check.measure import Looker, Measure
 from training.tag_check.settings import BOTH, MAX
 from training.tag_check.texts import Texts, bound_pairs
 from workflows.benchmarks.measuring import table, take_turns
+from workflows.benchmarks.random_clip import MODEL, random_clip
 from workflows.command import at_least, run_command
 
 
@@ -46,7 +46,7 @@ from workflows.command import at_least, run_command
 class Settings:
     """What is measured."""
 
-    model: str = setting("ViT-B-16", "open_clip name, or folder of a saved model", metavar="NAME")
+    model: str = setting(MODEL, "open_clip name, or folder of a saved model", metavar="NAME")
     tags: int = setting(10_000, "objects, and as many attributes", metavar="N")
     pictures: int = setting(16, "images of a batch", metavar="N")
     rounds: int = setting(3, "how often each part is measured", metavar="N")
@@ -57,7 +57,8 @@ class Settings:
 
 def measure(settings: Settings, folder: Path) -> str:
     """The table."""
-    clip = _clip(settings.model)
+    local = Path(settings.model).is_dir()
+    clip = load_clip(settings.model) if local else random_clip(settings.model)
     looker = Looker(clip, ImagePath(SURGERY, 6), False)
     generator = torch.Generator().manual_seed(0)
     shape = settings.pictures, clip.image_size, clip.image_size, 3
@@ -87,13 +88,6 @@ def measure(settings: Settings, folder: Path) -> str:
         for name, one in seconds.items()
     ]
     return table([("", "ms an image", "of the encoder's"), *lines])
-
-
-def _clip(name: str) -> Clip:
-    if Path(name).is_dir():
-        return load_clip(name)
-    model = open_clip.create_model(name, load_weights=False)
-    return Clip(model, open_clip.get_tokenizer(name), f"random {name}")
 
 
 def _labels(path: Path, settings: Settings) -> Labels:

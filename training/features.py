@@ -284,7 +284,7 @@ class Features:
         shape: of a picture's tokens, (N, C); N is 1 for class tokens.
 
     Raises:
-        UserError: a chunk is missing, cut off or damaged, or no picture was kept.
+        UserError: a chunk is missing, cut off or damaged, or does not belong to the others.
     """
 
     def __init__(self, kept: FeatureFolder, index, by_class: bool):
@@ -295,6 +295,12 @@ class Features:
             raise UserError(f"the features in {kept.folder.url} have {len(shapes)} shapes, not one")
         shape = shapes.pop()
         self.shape: tuple[int, int] = (1, *shape) if by_class else shape
+        count = sum(one.shape[0] for one in places)
+        if count != len(index):
+            raise UserError(
+                f"{kept.folder.path(IMAGES)} names {len(index):,} pictures, and the chunks hold {count:,}: "
+                f"remove it and {AGAIN}"
+            )
         self.starts = [one.start for one in places]
         self.index = index.select_columns(["chunk", "place"])
 

@@ -238,6 +238,8 @@ class Settings:
             raise UserError(f"--name is the name of a folder, not '{self.name}'")
 
     def _check_features(self) -> None:
+        if not self.features:
+            raise UserError("--features names a folder, and the name that was given is empty")
         if self.model.startswith(GROUPVIT_PREFIX):
             raise UserError(
                 "--features are of a frozen encoder, and all of GroupViT's image side is trained: give --images"

@@ -29,10 +29,11 @@ from training.trainer import Trainer, train
 
 CPU = torch.device("cpu")
 WHOLE = {"crop": "whole", "normalisation": "clip"}
-# A float16 has 11 bits, so that a token differs by at most 2^-11 of its size. Cosines of features then differ
-# by about as much, logits by 14 (1 / temperature) times that, at most 7e-3 of a loss of about 3, if all
-# roundings were to one side. They are not: a feature is the mean of 16 patches of 32 channels.
-TOLERANCE = 5e-4
+# Rounding to float16 changes a token by at most 2^-11 = 5e-4 of its size, up or down alike. A feature is the mean of
+# 16 patches, each a sum over 32 channels, of which such errors leave a 1/sqrt(512): 2e-5. Logits are 14 (1 / the
+# temperature) times cosines, hence off by 3e-4 at most, and a loss of 3 to 6 by 1e-4 of itself at most. (1.5e-5 was
+# measured.) A gradient is a difference of probabilities, which takes a digit; 1.6e-4 was measured.
+LOSS, GRADIENT = 1e-4, 1e-3
 
 
 def curve(settings) -> list[dict]:
@@ -83,14 +84,12 @@ def test_losses_are_those_of_training_on_pictures(changes, world, keep_features,
     features = replace(pictures, name="features", features=check.features, images="nowhere")
     train(pictures)
     train(features)
-    for name in ("loss", "gradient_norm"):
-        wanted = column(pictures, name)
-        assert column(features, name) == pytest.approx(wanted, rel=TOLERANCE * 4)
-    assert column(features, "loss") == pytest.approx(column(pictures, "loss"), rel=TOLERANCE)
-    # Half of the same picture is another input by far more than the tolerance.
+    for name, tolerance in (("loss", LOSS), ("gradient_norm", GRADIENT)):
+        assert column(features, name) == pytest.approx(column(pictures, name), rel=tolerance)
+    # The middle of the same pictures is another input, and gives other losses by far more.
     train(replace(pictures, name="other", crop="center"))
     other = np.array(column(replace(pictures, name="other"), "loss"))
-    assert (abs(other / column(pictures, "loss") - 1) > 4 * TOLERANCE).any()
+    assert (abs(other / column(pictures, "loss") - 1) > 10 * LOSS).any()
 
 
 def test_a_trained_clip_shards_and_soft_labels_give_the_losses_of_pictures(
@@ -108,8 +107,8 @@ def test_a_trained_clip_shards_and_soft_labels_give_the_losses_of_pictures(
     train(features)
     for name in ("loss_tag", "loss_text"):
         wanted = column(pictures, name)
-        assert column(features, name) == pytest.approx(wanted, rel=TOLERANCE)
-        assert max(wanted) > 4 * TOLERANCE + min(wanted)
+        assert column(features, name) == pytest.approx(wanted, rel=LOSS)
+        assert max(wanted) > (1 + 10 * LOSS) * min(wanted)
 
 
 def test_a_run_that_is_killed_and_resumed_equals_one_that_is_not(world, kept, tmp_path):
@@ -142,7 +141,28 @@ def test_an_image_with_several_captions_is_kept_once_and_trained_on_with_each(
     assert len(prepare(features, CPU).data) == 64
     train(pictures)
     train(features)
-    assert column(features, "loss") == pytest.approx(column(pictures, "loss"), rel=TOLERANCE)
+    assert column(features, "loss") == pytest.approx(column(pictures, "loss"), rel=LOSS)
+
+
+def test_a_run_on_pictures_goes_on_on_features(world, kept, tmp_path):
+    whole = world.settings(tmp_path, name="whole", **WHOLE)
+    train(whole)
+    parts = replace(whole, name="parts")
+    train(replace(parts, steps=2))
+    train(replace(parts, features=kept.features, resume=True))
+    assert column(parts, "loss") == pytest.approx(column(whole, "loss"), rel=LOSS)
+
+
+def test_features_in_a_store_are_read_there(world, keep_features, kept, tmp_path):
+    check = keep_features(tmp_path, features="memory://features")
+    on_disk = world.settings(tmp_path, name="disk", features=kept.features, **WHOLE)
+    train(on_disk)
+    in_store = replace(on_disk, name="store", features=check.features)
+    train(in_store)
+    assert column(in_store, "loss") == column(on_disk, "loss")
+    Folder(check.features).remove(FeatureFolder.name(1))
+    with pytest.raises(UserError, match=r"memory://features/features-000001\.safetensors is missing"):
+        prepare(in_store, CPU)
 
 
 def test_features_that_moved_are_read_at_their_new_place(world, kept, tmp_path):
@@ -216,6 +236,7 @@ def sentence(flags: dict[str, object], capsys) -> str:
         ({"protocol": "release"}, "--randaugment rand-m9-mstd0.5-inc1"),
         ({"model": "groupvit:x"}, "all of GroupViT's image side is trained"),
         ({"features": "nowhere"}, "there are no features in nowhere"),
+        ({"features": ""}, "--features names a folder"),
         ({"path": "maskclip"}, "kept with --path surgery, and --path is maskclip here"),
         ({"depth": 2}, "kept with --depth 4, and --depth is 2 here"),
         ({"size": 48}, "kept with --size 32, and --size is 48 here"),
@@ -250,6 +271,8 @@ def test_a_depth_beyond_the_blocks_is_all_blocks(short):
         (lambda folder: (folder / "features.json").write_text("{"), "features.json is damaged"),
         (lambda folder: (folder / "features.json").write_text("{}"), "by another version"),
         (lambda folder: (folder / FeatureFolder.name(1)).unlink(), "000001.safetensors is missing"),
+        (lambda folder: shutil.copy(folder / FeatureFolder.name(3), folder / FeatureFolder.name(1)),
+         "images.arrow names 32 pictures, and the chunks hold 24"),
         (lambda folder: cut(folder, -1), "000001.safetensors is cut off or damaged"),
         (lambda folder: cut(folder, 500), "000001.safetensors is cut off or damaged"),
         (lambda folder: cut(folder, 0), "000001.safetensors is cut off or damaged"),

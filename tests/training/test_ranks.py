@@ -154,3 +154,17 @@ def test_one_tagged_image_on_two_ranks_has_its_whole_loss(
     for key in ("loss_tag", "loss_text", "gradient_norm"):
         ours, theirs = ([line[key] for line in curve(s)] for s in (settings, alone))
         assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_two_ranks_share_kept_features(world, kept, tmp_path, on_two_ranks):
+    settings = world.settings(
+        tmp_path, features=kept.features, images="nowhere", crop="whole", normalisation="clip"
+    )
+    alone = replace(settings, name="alone")
+    train(alone)
+    half = replace(settings, steps=2)
+    assert on_two_ranks(train_shared, half) == ["finished"] * 2
+    assert on_two_ranks(train_shared, replace(settings, resume=True)) == ["finished"] * 2
+    for key in ("loss_tag", "loss_text", "gradient_norm"):
+        ours, theirs = ([line[key] for line in curve(s)] for s in (settings, alone))
+        assert ours == pytest.approx(theirs, rel=1e-4)

@@ -10,6 +10,7 @@ tags of these rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -87,9 +88,15 @@ class Positives(NamedTuple):
 
 
 def softmax_loss(
-    q: Tensor, scale: Tensor, tags: Tensor, positives: Positives, values: Tensor, bias: Tensor
+    q: Tensor,
+    scale: Tensor,
+    tags: Tensor,
+    positives: Positives,
+    values: Tensor,
+    bias: Tensor,
+    least: float = 0.0,
 ) -> Tensor:
-    """sum_i sum_{n in P_i} values_n * -log softmax(x_i + bias)[cols_n].
+    """sum_i sum_{n in P_i} values_n * -log max(softmax(x_i + bias)[cols_n], least).
 
     Args:
         q: shape (B, D).
@@ -98,11 +105,12 @@ def softmax_loss(
         positives: of the B images; on the CPU or on q's device.
         values: shape (nnz,), on q's device, as are the others.
         bias: shape (T,).
+        least: a positive of a smaller probability has this one and no gradient.
 
     Returns:
         shape (); differentiable once, by q and scale.
     """
-    return _RowChunks.apply(q, scale, tags, positives, _Softmax(positives, values, bias))
+    return _RowChunks.apply(q, scale, tags, positives, _Softmax(positives, values, bias, least))
 
 
 def pairwise_loss(
@@ -140,9 +148,10 @@ class _ChunkLoss(NamedTuple):
 
 
 class _Softmax:
-    """Rows of `softmax_loss`: sum_n values_n * (logsumexp(x_i) - x_in)."""
+    """Rows of `softmax_loss`: sum_n values_n * min(logsumexp(x_i) - x_in, -log least)."""
 
-    def __init__(self, positives: Positives, values: Tensor, bias: Tensor):
+    def __init__(self, positives: Positives, values: Tensor, bias: Tensor, least: float):
+        self.most = -math.log(least) if least else math.inf  # of a positive's -log p
         self.bias = bias  # (T,)
         self.values = values  # (nnz,)
         weight = values.new_zeros(len(positives.crow) - 1)  # (B,)
@@ -158,7 +167,14 @@ class _Softmax:
         top = x.amax(dim=1, keepdim=True)  # (R, 1)
         x.sub_(top).exp_()
         total = x.sum(dim=1, keepdim=True)  # (R, 1)
-        loss = (weight * (top + total.log())).sum() - (values * chosen).sum()
+        logsumexp = top + total.log()  # (R, 1)
+        if self.most == math.inf:
+            loss = (weight * logsumexp).sum() - (values * chosen).sum()
+            return _ChunkLoss(loss, x, weight / total, -values)
+        each = logsumexp[index[0], 0] - chosen  # -log p, (nnz_R,)
+        loss = (values * each.clamp(max=self.most)).sum()
+        values = torch.where(each <= self.most, values, 0)  # (nnz_R,)
+        weight = torch.zeros_like(weight).index_add_(0, index[0], values[:, None])  # (R, 1)
         return _ChunkLoss(loss, x, weight / total, -values)
 
 

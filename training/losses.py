@@ -71,18 +71,25 @@ class TagLoss(nn.Module):
         frequencies: f, shape (T,), all positive.
         groups: int64 of shape (T,), the softmax of each tag (0, 1, ..., G - 1); None puts all tags
             into one. The loss is the mean of the G losses.
+        least: p_ij of a smaller probability counts as this one and has no gradient; of the first three.
 
     Raises:
         ValueError: an unknown kind or a frequency that is not positive.
     """
 
-    def __init__(self, kind: str, frequencies: Tensor, groups: Tensor | None = None):
+    def __init__(
+        self,
+        kind: str,
+        frequencies: Tensor,
+        groups: Tensor | None = None,
+        least: float = 0.0,
+    ):
         super().__init__()
         if kind not in TAG_LOSSES or kind == GROUPVIT:
             raise ValueError(f"no tag loss is called '{kind}'")
         if not (frequencies > 0).all():
             raise ValueError("every tag needs a frequency above zero")
-        self.kind = kind
+        self.kind, self.least = kind, least
         self.temperature = Temperature()
         if groups is None:
             groups = torch.zeros(len(frequencies), dtype=torch.int64)
@@ -165,7 +172,7 @@ class TagLoss(nn.Module):
             bias = frequencies.log()
         elif self.kind == WEIGHTED:
             values = values * (frequencies.mean() / frequencies)[cols]
-        return softmax_loss(v, scale, tags, positives, values, bias)
+        return softmax_loss(v, scale, tags, positives, values, bias, self.least)
 
 
 def focal_positive(x: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:

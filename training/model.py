@@ -118,7 +118,7 @@ class Objective(nn.Module):
         if self.tag_weight and settings.tag_loss == GROUPVIT:
             self.tag = MultiLabelContrastiveLoss()
         elif self.tag_weight:
-            self.tag = TagLoss(settings.tag_loss, frequencies, groups)
+            self.tag = TagLoss(settings.tag_loss, frequencies, groups, settings.least_probability)
         if self.text_weight:
             self.text = ImageTextLoss()
 

@@ -20,6 +20,7 @@ PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
     RELEASE: {
         "tag_loss": SOFTMAX,
         "mean_over": ALL,
+        "least_probability": 1e-8,
         "prompt": "a photo of a {}.",
         "flip": 0.5,
         "randaugment": "rand-m9-mstd0.5-inc1",

@@ -46,7 +46,7 @@ GROUPS = {
     ),
     "speed": ("precision", "tf32", "channels_last", "compile"),
     "loss and optimiser": (
-        "tag_loss", "separate", "soft_labels", "mean_over", "prompt", "tag_weight", "text_weight", "batch_size",
+        "tag_loss", "separate", "soft_labels", "mean_over", "least_probability", "prompt", "tag_weight", "text_weight", "batch_size",
         "micro_batch", "epochs", "steps", "lr", "weight_decay", "decay_scalars", "clip_norm", "seed",
     ),
 }  # fmt: skip
@@ -123,6 +123,11 @@ class Settings:
         TAGGED,
         "images that the tag loss is the mean of: those with a tag (Eq. 2), or all of the batch",
         choices=MEANS,
+    )
+    least_probability: float = setting(
+        0.0,
+        "a tag that a softmax gives less counts as if it had this probability, and has no gradient",
+        metavar="X",
     )
     prompt: str = setting(
         TAG_TEMPLATE, "what CLIP embeds for a tag, with {} for it", metavar="TEXT"
@@ -224,6 +229,10 @@ class Settings:
         for name, least in (("steps", 1), ("workers", 0), ("size", 1), ("micro_batch", 1)):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), least)
+        if not 0 <= self.least_probability < 1:
+            raise UserError(
+                f"--least-probability is at least 0 and below 1, not {self.least_probability}"
+            )
         if self.tag_weight == self.text_weight == 0:
             raise UserError("with --tag-weight 0 and --text-weight 0 there is nothing to learn")
         if self.separate and self.tag_loss == GROUPVIT:

@@ -114,6 +114,33 @@ def test_the_gradients_written_in_forward_pass_gradcheck(kind, batch, monkeypatc
     assert torch.autograd.gradcheck(by_both, (v, log_scale))
 
 
+@pytest.mark.parametrize("rows_at_once", [1, 3, 100])
+@pytest.mark.parametrize("scale", [1.0, 20.0, 60.0])
+@pytest.mark.parametrize("kind", ["softmax", "balanced"])
+def test_a_least_probability_bounds_each_tag_as_the_release_clamps_it(
+    kind, scale, batch, rows_at_once, monkeypatch
+):
+    monkeypatch.setitem(chunked_losses.CHUNK_BYTES, "cpu", rows_at_once * T * 8)
+    v, t, f, positives = batch
+    loss = TagLoss(kind, f, least=1e-8).double()
+    loss.temperature.log_scale.data.fill_(math.log(scale))
+    ours = loss(v, t, positives)
+    grads = torch.autograd.grad(ours, (v, loss.temperature.log_scale))
+
+    y = dense_labels(positives, T)
+    log_scale = torch.tensor(math.log(scale), dtype=torch.float64, requires_grad=True)
+    x = F.normalize(v, dim=-1) @ t.T * log_scale.exp()
+    p = (x + (f.log() if kind == "balanced" else 0)).softmax(1)
+    p_positive = p[y > 0]
+    assert (p_positive < 1e-8).any() == (scale > 1)  # bounded ones are among them, and others
+    assert (p_positive > 1e-8).any()
+    label = y / y.sum(1, keepdim=True).clamp(min=1)
+    expected = -(p.clamp(1e-8).log() * label).sum() / (y.sum(1) > 0).sum()
+    torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)
+    expected_grads = torch.autograd.grad(expected, (v, log_scale))
+    torch.testing.assert_close(grads, expected_grads, rtol=1e-7, atol=1e-12)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_float32_the_losses_keep_their_precision_up_to_the_largest_scale(kind, batch):
     v, t, f, positives = batch

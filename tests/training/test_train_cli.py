@@ -128,6 +128,7 @@ def test_a_protocol_gives_the_defaults_and_flags_replace_single_ones():
     release = parse(["--labels", "x", "--protocol", "release"])
     assert release == settings_of("release", labels="x")
     assert (release.tag_loss, release.mean_over, release.steps) == ("softmax", "all", 30_000)
+    assert release.least_probability == 1e-8
     assert (release.flip, release.erasing, release.decay_scalars) == (0.5, 0.25, True)
     assert release.randaugment == "rand-m9-mstd0.5-inc1"
     assert (release.interpolation, release.prompt) == ("bilinear", "a photo of a {}.")
@@ -161,6 +162,7 @@ def test_a_protocol_gives_the_defaults_and_flags_replace_single_ones():
         ({"depth": 0}, "at least one block"),
         ({"batch-size": 0}, "--batch-size is at least 1, not 0"),
         ({"lr": 0}, "--lr is above 0"),
+        ({"least-probability": 1}, "--least-probability is at least 0 and below 1, not 1.0"),
         ({"epochs": -1}, "--epochs is above 0"),
         ({"steps": 0}, "--steps is at least 1"),
         ({"name": "a/b"}, "--name is the name of a folder"),

@@ -303,12 +303,30 @@ def test_counting_syncs_sees_masks_scalars_and_nonzero():
     assert syncs.count == 3
 
 
-@pytest.mark.parametrize("changes", [{}, {"eq8": PIXEL}, {"probability": SIGMOID}], ids=str)
-def test_an_image_of_171_classes_needs_few_syncs(trained, changes):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"eq8": PIXEL},
+        {"probability": SIGMOID},
+        {"blend": "probability", "clip_weight": 0.5},
+        {"stride": 8},
+        {"most_pixels": 10_000},
+        {"pamr": True},
+        {"pamr": True, "pamr_in": "image"},
+        {"pamr": True, "pamr_in": "image", "eq8": PIXEL},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("background", [None, 0.1, "words"])
+def test_an_image_of_171_classes_needs_few_syncs(trained, changes, background):
+    """COCO-Stuff's; each band of the result once waited for a GPU to search for its columns."""
     names = 171
     embeddings = F.normalize(torch.randn(names, trained.embed_dim), dim=-1)
     settings = Inference(**(SMALL | {"size": 64} | changes))
-    ours = Segmenter(trained, embeddings, settings, owners=[*range(170), 169])
+    last = -1 if background == "words" else 169
+    threshold = None if background == "words" else background
+    ours = Segmenter(trained, embeddings, settings, threshold, [*range(170), last])
     with Syncs() as syncs:
-        ours.label_maps([picture(640, 480, 8)])
+        ours.label_maps([picture(*((64, 48) if settings.pamr else (640, 480)), 8)])
     assert syncs.count <= 12

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from common.errors import UserError
 from eval.any_words import Rule, segment
-from eval.datasets.benchmarks import BACKGROUND
+from eval.datasets.benchmarks import BACKGROUND, BadImage, open_image
 from eval.inference.settings import Inference
 from eval.pictures import heat_map, legend_entries, overlay, palette
 from training.dense import Dense
+from training.images import as_rgb
 
 LONGEST = 640  # pixels of the longer side of a picture
 MOST_WORDS = 12
@@ -27,6 +29,18 @@ def words_in(text: str) -> tuple[str, ...]:
     """The words of a line or several: separated by commas, each once."""
     parts = (part.strip() for part in text.replace("\n", ",").split(","))
     return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def opened(path: str | None) -> Image.Image | None:
+    """A picture that was dropped on the page, in RGB, by the decoder of training and evaluation.
+
+    Raises:
+        UserError: it is damaged, or no image.
+    """
+    try:
+        return None if path is None else open_image(Path(path))
+    except BadImage as error:
+        raise UserError(f"the picture is of no use: {error}") from error
 
 
 def compare(
@@ -40,7 +54,7 @@ def compare(
 
     Args:
         models: by name.
-        image: of any size; None before a picture is chosen.
+        image: of any size and mode; None before a picture is chosen.
         text: words, separated by commas.
         inference: the settings of the command.
         threshold: of the background; None takes the settings'.
@@ -59,7 +73,7 @@ def compare(
         raise UserError("type a word, or several separated by commas")
     if len(words) > MOST_WORDS:
         raise UserError(f"{len(words)} words are too many for the page: at most {MOST_WORDS}")
-    image = image.convert("RGB")
+    image = as_rgb(image).copy()
     image.thumbnail((LONGEST, LONGEST))
     rule = Rule.of(inference, words)
     if threshold is not None and rule.threshold is not None:
@@ -100,9 +114,9 @@ def make_page(models: Sequence[tuple[str, Dense]], inference: Inference) -> Any:
     except ImportError as error:
         raise UserError("--serve needs gradio: pip install '.[demo]'") from error
 
-    def answer(image: Image.Image | None, text: str, threshold: float) -> tuple[list, str, list]:
+    def answer(path: str | None, text: str, threshold: float) -> tuple[list, str, list]:
         try:
-            return compare(models, image, text, inference, threshold)
+            return compare(models, opened(path), text, inference, threshold)
         except UserError as error:
             raise gradio.Error(html.escape(str(error)), print_exception=False) from error
 
@@ -112,7 +126,12 @@ def make_page(models: Sequence[tuple[str, Dense]], inference: Inference) -> Any:
         gradio.Markdown(f"## Any words on your picture: {', '.join(name for name, _ in models)}")
         with gradio.Row():
             with gradio.Column(scale=1, min_width=280):
-                image = gradio.Image(type="pil", label="Picture", sources=["upload", "clipboard"])
+                image = gradio.Image(  # as a file, since Gradio would decode it in another way
+                    type="filepath",
+                    image_mode=None,
+                    label="Picture",
+                    sources=["upload", "clipboard"],
+                )
                 text = gradio.Textbox(EXAMPLE, label="Words, separated by commas", lines=2)
                 threshold = gradio.Slider(
                     0, 1, 0.4 if default is None else default, step=0.01,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -40,6 +41,27 @@ def test_without_a_run_surgery_is_shown_beside_clip(tmp_path, clip_folder):
     assert main([*flags, *SMALL, "--out", str(tmp_path / "out")]) == 0
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["clip.mask.png", "maps.png", "overlay.png", "surgery.mask.png"]
+
+
+@pytest.mark.parametrize("name", ["turned.JPG", "deep.png", "my cat.ü.tif"])
+def test_pictures_are_decoded_as_in_evaluation(name, tmp_path, clip_folder):
+    shades = np.tile(np.linspace(0, 1, 60), (40, 1))
+    if name == "turned.JPG":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image = Image.fromarray((shades * 255).astype(np.uint8))
+        image.save(tmp_path / name, "JPEG", quality=100, exif=exif)
+    else:
+        dtype, top = (np.uint16, 65_535) if name == "deep.png" else (np.float32, 1)
+        Image.fromarray((shades * top).astype(dtype)).save(tmp_path / name)
+    flags = ["--run", "clip", "--model", str(clip_folder), "--image", str(tmp_path / name)]
+    assert main([*flags, "--text", "cat", *SMALL, "--out", str(tmp_path / "out")]) == 0
+    mask = Image.open(tmp_path / "out/clip.mask.png")
+    assert mask.size == ((40, 60) if name == "turned.JPG" else (60, 40))
+    drawn = np.asarray(Image.open(tmp_path / "out/maps.png").convert("L")).astype(int)
+    first = drawn[33 : 33 + mask.height, 10 : 10 + mask.width]  # below its caption
+    along = first.mean(1 if name == "turned.JPG" else 0)
+    assert abs(along - np.linspace(0, 255, 60)).max() <= 3
 
 
 @pytest.mark.parametrize(

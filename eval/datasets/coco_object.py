@@ -44,7 +44,8 @@ class CocoObject(Benchmark):
             found = [(one["id"], one["name"]) for one in content["categories"]]
             known = {name: place for place, name in enumerate(description.classes, start=1)}
             self.classes = {number: known.get(name) for number, name in found}
-            names = [(Path(one["file_name"]).stem, one["file_name"]) for one in content["images"]]
+            files = [one["file_name"] for one in content["images"]]
+            names = [(Path(one).with_suffix("").as_posix(), one) for one in files]
             self.records = dict(zip((key for key, _ in names), content["images"], strict=True))
             self.instances = by_image(content["annotations"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -104,7 +105,11 @@ def read_annotations(file: Path) -> dict[str, Any]:
                 raise TypeError(f"its {name} are not a list")
         for place, one in enumerate(content["images"]):
             for name, kind in (("id", int | str), ("file_name", str)):
-                if not isinstance(one, dict) or not isinstance(one.get(name), kind):
+                if (
+                    not isinstance(one, dict)
+                    or not isinstance(one.get(name), kind)
+                    or one[name] == ""
+                ):
                     raise ValueError(f"the image in place {place} has no {name}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(

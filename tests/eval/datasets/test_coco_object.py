@@ -169,6 +169,7 @@ def test_an_annotation_file_with_every_broken_shape_ends_with_the_bad_images(
             "has the key a_000000 for a_000000.jpg twice",
         ),
         (lambda c: put(c["images"][0], {"file_name": ABSENT}), "image in place 0 has no file_name"),
+        (lambda c: put(c["images"][1], {"file_name": ""}), "image in place 1 has no file_name"),
         (lambda c: put(c["images"][1], {"file_name": 7}), "image in place 1 has no file_name"),
         (lambda c: put(c["images"][1], {"id": None}), "image in place 1 has no id"),
         (lambda c: put(c["images"][0], {"id": [1]}), "image in place 0 has no id"),
@@ -255,6 +256,22 @@ def test_annotations_of_images_that_are_not_listed_are_counted_in_a_note(
     [note] = [line for line in printed.err.splitlines() if line.startswith("note: ")]
     assert "2 of the 4 annotations in" in note
     assert note.endswith("of images that it does not list, the first of the image 0")
+
+
+def test_images_of_one_name_in_two_folders_are_two_images(tmp_path):
+    MINIATURES["coco_object"](tmp_path)
+
+    def work(content: dict) -> None:
+        for one, folder in zip(content["images"], ("one", "two"), strict=True):
+            (tmp_path / "val2017" / folder).mkdir()
+            here = tmp_path / "val2017" / one["file_name"]
+            here.rename(tmp_path / "val2017" / folder / "a.b.jpg")
+            one["file_name"] = f"{folder}/a.b.jpg"
+
+    edit(tmp_path, work)
+    benchmark = open_benchmark("coco_object", tmp_path)
+    assert benchmark.keys == ["one/a.b", "two/a.b"]
+    assert [benchmark.image(key).size for key in benchmark.keys] == [(40, 24)] * 2
 
 
 @pytest.mark.parametrize("crowd", [0, 1])

@@ -33,7 +33,7 @@ from eval.inference.settings import Inference
 from eval.pictures import draw_overlays
 from eval.records import Records, resume
 from eval.segmentation_report import Result, class_rows
-from eval.settings import SegmentSettings
+from eval.settings import SegmentSettings, benchmark_label
 from training.dense import Dense, load_dense
 from training.distributed import from_all_ranks, process_group, rank, sum_over_ranks, world_size
 
@@ -124,6 +124,8 @@ def _evaluate_one(dense: Dense, run: str, question: Question, settings: SegmentS
         "inference": used(question.inference, dense).to_json() | {"threshold": question.threshold},
         "limit": settings.limit,
     }
+    if about.own:  # another folder may have the same name
+        values["set of masks"] = digest(benchmark.contents)
     label = settings.label(run)
     folder = Folder(settings.out).sub(label).sub(about.name)
     result = score(segmenter, benchmark, folder, values, settings, label)
@@ -186,7 +188,7 @@ def earlier_results(settings: SegmentSettings) -> list[Result]:
         UserError: a result file is damaged.
     """
     now = {settings.label(run) for run in settings.runs}
-    names = {Path(one).resolve().name for one in settings.benchmarks}
+    names = set(map(benchmark_label, settings.benchmarks))
     found = []
     for path in sorted(Path(settings.out).glob(f"*/*/{RESULT}")):
         label, benchmark = path.parts[-3:-1]

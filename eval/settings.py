@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -97,6 +98,7 @@ class SegmentSettings(BenchmarkSettings):
         _check_benchmarks(self.benchmarks, BENCHMARKS)
         for name in self.benchmarks:
             check_name(name)
+        _all_different(map(benchmark_label, self.benchmarks), "benchmarks", "with another --out")
         super().__post_init__()
         _at_least("--overlays", self.overlays, 0)
         _at_least("--workers", self.workers, 1)
@@ -106,12 +108,7 @@ class SegmentSettings(BenchmarkSettings):
             raise UserError(
                 f"--name is the name of one run's folder, and {len(self.runs)} are given"
             )
-        labels = [self.label(run) for run in self.runs]
-        for label in labels:
-            if labels.count(label) > 1:
-                raise UserError(
-                    f"two runs would be called {label}: score them one by one, with --name"
-                )
+        _all_different(map(self.label, self.runs), "runs", "with --name")
 
     def label(self, run: str) -> str:
         """The name of a run in tables and folders."""
@@ -253,6 +250,17 @@ def parse_flags(
 def run_label(run: str) -> str:
     """The name of a run in tables and folders: the baseline's, or the last part of its path."""
     return run if run in BASELINES else Path(run).resolve().name
+
+
+def benchmark_label(name: str) -> str:
+    """The name of a benchmark in tables and folders: its own, or its folder's."""
+    return name if name in BENCHMARKS else Path(name).resolve().name
+
+
+def _all_different(labels: Iterable[str], what: str, how: str) -> None:
+    for label, count in Counter(labels).items():
+        if count > 1:
+            raise UserError(f"two {what} would be called {label}: score them one by one, {how}")
 
 
 def _check_benchmarks(names: Sequence[str], known: Sequence[str]) -> None:

@@ -87,6 +87,11 @@ class Benchmark(ABC):
         """The class of every value in this image's mask; see `Description.table`."""
         return self._table
 
+    @property
+    def contents(self) -> Sequence[str]:
+        """What tells a user's folder from others of its name: a text for each image."""
+        return self.keys
+
     def mask_size(self, key: str) -> tuple[int, int] | None:
         """(width, height) of an image's mask, without reading its pixels; None if it cannot be told."""
         return None

@@ -84,6 +84,10 @@ class MaskFolder(Benchmark):
     def mask(self, key: str) -> np.ndarray:
         return read_mask(self.masks[key])
 
+    @property
+    def contents(self) -> Sequence[str]:
+        return [f"{key} {mask.stat().st_size}" for key, mask in self.masks.items()]
+
     def mask_size(self, key: str) -> tuple[int, int] | None:
         try:
             with Image.open(self.masks[key]) as mask:

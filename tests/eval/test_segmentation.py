@@ -25,7 +25,7 @@ from eval.segment import main, parse
 from eval.segmentation import complaint, score
 from eval.segmentation_report import Result, class_table, markdown
 from eval.settings import SegmentSettings
-from tests.eval.datasets.miniatures import KEYS, MINIATURES, save_mask, values
+from tests.eval.datasets.miniatures import KEYS, MINIATURES, save_image, save_mask, values
 
 
 def result_of(benchmark: str, miou: float, **changes) -> Result:
@@ -109,6 +109,23 @@ def test_results_of_other_settings_are_not_mixed(tmp_path):
         Oracle(benchmark), benchmark, tmp_path / "out", {"model": "x", "scale": 10}, overwrite=True
     )
     assert result.miou == 1
+
+
+def test_counts_of_another_folder_of_the_same_name_are_not_taken(tmp_path, run_folder, capsys):
+    for number, place in enumerate(("a/mine", "b/mine")):
+        folder = tmp_path / place
+        save_image(folder / "images/x.jpg", 0)
+        save_mask(folder / "masks/x.png", values(*range(1 + number)))
+        (folder / "benchmark.yaml").write_text(
+            "title: Mine\nsource: x\nbackground: true\nthreshold: 0.4\nignore: []\nfirst: 1\n"
+            "classes: [cup]\n"
+        )
+    common = ["--run", str(run_folder), *SMALL, "--out", str(tmp_path / "out")]
+    common += ["--cache", str(tmp_path / "cache"), "--benchmarks"]
+    assert main([*common, str(tmp_path / "a/mine")]) == 0
+    assert main([*common, str(tmp_path / "a/mine")]) == 0
+    assert main([*common, str(tmp_path / "b/mine")]) == 2
+    assert "holds results with another set of masks (" in capsys.readouterr().err
 
 
 def test_damaged_images_are_named_at_the_end_and_retried_by_the_next_run(tmp_path):

@@ -36,6 +36,16 @@ def test_invalid_settings_of_segment_are_one_sentence(changes, message):
         segment(**changes)
 
 
+def test_two_folders_of_one_name_are_refused(tmp_path):
+    for place in ("a/mine", "b/mine", "voc"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "benchmark.yaml").touch()
+    with pytest.raises(UserError, match="two benchmarks would be called mine: score them one by"):
+        segment(benchmarks=(str(tmp_path / "a/mine"), f"{tmp_path}/b/mine/"))
+    with pytest.raises(UserError, match="two benchmarks would be called voc"):
+        segment(benchmarks=("voc", str(tmp_path / "voc")))
+
+
 @pytest.mark.parametrize("missing", ["runs", "image", "texts"])
 def test_show_names_what_is_missing(missing, tmp_path):
     (tmp_path / "cat.jpg").touch()

@@ -3,6 +3,8 @@ r"""A caption as parsers see it: text in, text out. The caption column of a run 
 | in the caption | what parsers see |
 |---|---|
 | entities, also escaped twice or without `&` or `;` (`&amp;amp;`, `& amp ;`, `#39;`) | their characters |
+| an entity that the caption's end has cut (`&nbs`, `&#82`) | nothing |
+| percent-encoding (`dog%20on%20grass`, `%26amp;`), not percentages | its characters |
 | mojibake, full-width letters, terminal escapes, escapes such as `\u00e9` | mended text |
 | HTML, BBCode, wiki and Markdown marks | the text between them |
 | placeholders of people (`<PERSON>`, `<usr>`, `[NAME]`) | `person` |

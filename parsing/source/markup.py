@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import re
+from html.entities import html5
+from urllib.parse import unquote
 
 import regex
 
@@ -24,7 +26,31 @@ _DAMAGED = regex.compile(
     _I,
 )
 _BARE = re.compile(r"&[a-z#]", re.IGNORECASE)  # without it and without `;` nothing is damaged
-_ESCAPE = regex.compile(r"\\(u[\da-fA-F]{4}|x[\da-fA-F]{2}|[nrt]|[\"'/])|(?<=\w)%20(?=\w)")
+# What the end of a caption may have cut off: names that are written also without `;`, and the usual ones,
+# but not what is a word of its own, as in `smith&co`.
+_CUT = re.compile(r"&(#(?:\d{0,7}|[xX][\da-fA-F]{0,6})|[a-z]{2,8}\d?)\s*\Z")
+_USUAL = re.compile(rf"(?:{ENTITY_NAMES}|euro);")
+_NAMES = frozenset(name for name in html5 if not name.endswith(";") or _USUAL.fullmatch(name))
+_WHOLE_NAMES = frozenset(name.rstrip(";") for name in html5)
+_WORDS = """
+    ac at br co cop cur de el em en he hell it la mac me mid no or pa par plus re sec thin thins thor ti
+    tim
+"""
+_CUT_NAMES = (
+    frozenset(name[:end] for name in _NAMES for end in range(2, len(name.rstrip(";"))))
+    - _WHOLE_NAMES
+    - frozenset(_WORDS.split())
+)
+_ESCAPE = regex.compile(r"\\(u[\da-fA-F]{4}|x[\da-fA-F]{2}|[nrt]|[\"'/])")
+# Percent-encoding shows by an escaped sign behind a letter (`dog%20on`), by two of them, by UTF-8, or by an
+# escaped entity. In `50%25`, `%20 off` and `100%Cacao` the sign is a percentage's.
+_SIGN = r"%(?:2[\dA-Fa-f]|3[A-Fa-f]|40|5[B-Fb-f]|7[B-Eb-e])"
+_ENCODED = regex.compile(
+    rf"(?<=[^\W\d_]){_SIGN}|{_SIGN}{_SIGN}|%[C-Fc-f][\dA-Fa-f]%[89ABab][\dA-Fa-f]"
+    r"|%26#?\w{2,8};|(?<=\w)%20(?=\w)"
+)
+_ENCODED_RUN = re.compile(r"(?:%[\dA-Fa-f]{2})+")
+_TOKEN = re.compile(r"\S*%\S*")
 
 _BLOCKS = regex.compile(
     r"<!--.*?(?:-->|$)|<!\[CDATA\[|\]\]>|<\?.*?\?>|<!doctype[^<>]*>"
@@ -86,9 +112,43 @@ def unescaped(text: str) -> str:
 
     Regular entities are left to ftfy.
     """
+    if "%" in text and _ENCODED.search(text):
+        text = _TOKEN.sub(_decoded, text)
+    if "&" in text:
+        text = _CUT.sub(_completed, text)
     if ";" in text or ("&" in text and _BARE.search(text)):
         text = _DAMAGED.sub(_character, _NESTED.sub("&", text))
-    return _ESCAPE.sub(_escaped, text) if "\\" in text or "%20" in text else text
+    return _ESCAPE.sub(_escaped, text) if "\\" in text else text
+
+
+def _decoded(match: re.Match[str]) -> str:
+    """A word without percent-encoding. A URL stays as it is, to be removed as a whole."""
+    word = match[0]
+    url = "//" in word or word[:4].lower() == "www."
+    return word if url else _ENCODED_RUN.sub(_decoded_run, word)
+
+
+def _decoded_run(match: re.Match[str]) -> str:
+    try:
+        text = unquote(match[0], errors="strict")
+    except UnicodeDecodeError:
+        return match[0]
+    # Nobody escapes letters and digits of ASCII: `%50` is a percentage in Turkish.
+    plain = any(each.isascii() and each.isalnum() for each in text)
+    return match[0] if plain or not text.isprintable() else text
+
+
+def _completed(match: re.Match[str]) -> str:
+    """What an entity stands for that the end of the text has cut: nothing, unless only `;` is missing."""
+    name = match[1]
+    if name[0] != "#":
+        return "" if name in _CUT_NAMES else match[0]
+    character = html.unescape(f"&{name};")
+    # Nobody writes letters and digits of ASCII as numbers, nor signs between Latin and Greek: these
+    # are what is left of longer numbers, as `&#82` of `&#8217;`.
+    plain = character.isascii() and (character.isalnum() or not character.isprintable())
+    cut = len(character) > 1 or plain or "\u0200" <= character < "\u0370"
+    return "" if cut else character
 
 
 def _character(match: regex.Match[str]) -> str:
@@ -102,7 +162,7 @@ def _character(match: regex.Match[str]) -> str:
 
 def _escaped(match: regex.Match[str]) -> str:
     escape = match[1]
-    if escape is None or escape in "nrt":
+    if escape in "nrt":
         return " "
     if escape[0] in "ux" and len(escape) > 1:
         return chr(int(escape[1:], 16))

@@ -19,7 +19,10 @@ _SIGNS = re.compile(r"[@\\\[\]{}_=`*]")
 _SIGNS_OR_CONTROLS = re.compile(r"[\x00-\x1f\x7f@\\\[\]{}_=`*]")
 _TAG = re.compile(r"<\D")
 _NAMED = re.compile(r"\w;", re.ASCII)
-_ENTITY = re.compile(rf"&(?:.{{0,9}};|(?i:{ENTITY_NAMES})(?![A-Za-z0-9_])|#\d)")
+_ENTITY = re.compile(
+    rf"&(?:.{{0,9}};|(?i:{ENTITY_NAMES})(?![A-Za-z0-9_])|#\d|(?:#|[a-z]{{2}})\w*(?!\S))"
+)
+_PERCENT = re.compile(r"%[2-7C-Fc-f][\dA-Fa-f]")
 _PATH = re.compile(r"/(?:/|[\w.-]+/)", re.ASCII)
 _DOTTED = re.compile(
     r"\.(?:[A-Za-z]{2}|7z| ?(?i:jpe?g|png|gif|tiff?|bmp|webp|svg|pdf|com|net|org)\b)", re.ASCII
@@ -41,7 +44,9 @@ def is_suspect(text: str) -> bool:
             return True
     elif not is_usual(text) or _SIGNS.search(text) is not None:
         return True
-    if "  " in text or text[:1] == " " or text[-1:] == " " or "%20" in text:
+    if "  " in text or text[:1] == " " or text[-1:] == " ":
+        return True
+    if "%" in text and _PERCENT.search(text) is not None:
         return True
     if "<" in text and _TAG.search(text) is not None:
         return True

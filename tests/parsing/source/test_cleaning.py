@@ -44,6 +44,12 @@ PIECES = st.sampled_from(
         " https://x.org/a ",
         "<PERS",
         "ON>",
+        "%20",
+        "%26",
+        "%25",
+        "%C3%A9",
+        "&nbs",
+        "&#82",
     ]
 )
 TEXT = st.one_of(st.text(max_size=40), st.lists(PIECES, max_size=14).map("".join))
@@ -82,6 +88,57 @@ def test_a_caption_is_one_line_without_invisible_characters(caption, text):
     ],
 )
 def test_entities_become_their_characters_also_damaged_and_escaped_twice(caption, text):
+    assert clean(caption) == text
+
+
+@pytest.mark.parametrize(
+    ("caption", "text"),
+    [
+        ("a dog&nbs", "a dog"),
+        ("cats &am", "cats"),
+        ("caf&eacut ", "caf"),
+        ("<b>a dog &helli</b>", "a dog"),
+        ("a dog &amp;nbs http://x.org/a.jpg", "a dog"),
+        ("a man &#82", "a man"),
+        ("a man &#", "a man"),
+        ("a man &#x201", "a man"),
+        ("cats &amp", "cats &"),
+        ("caf&#233", "café"),
+        ("the dog&#8217", "the dog'"),
+        ("a dog &nbs of", "a dog &nbs of"),
+        ("AT&T", "AT&T"),
+        ("R&B", "R&B"),
+        ("r&b", "r&b"),
+        ("black&white", "black&white"),
+        ("smith&co", "smith&co"),
+        ("sun&sea", "sun&sea"),
+        ("guitar & am", "guitar & am"),
+    ],
+)
+def test_an_entity_that_the_end_has_cut_goes_and_words_behind_an_ampersand_stay(caption, text):
+    assert clean(caption) == text
+
+
+@pytest.mark.parametrize(
+    ("caption", "text"),
+    [
+        ("dog%20on%20grass", "dog on grass"),
+        ("a%20%22red%22%20car", 'a "red" car'),
+        ("%26amp; a dog%26nbsp;house", "& a dog house"),
+        ("Tom%26Jerry", "Tom&Jerry"),
+        ("caf%C3%A9", "café"),
+        ("%e4%bd%a0", "你"),
+        ("dog%2520house", "dog house"),
+        ("http://x.org/a%20b.jpg dog", "dog"),
+        ("50% off", "50% off"),
+        ("100%25 cotton", "100%25 cotton"),
+        ("%50 indirim, %20 indirim", "%50 indirim, %20 indirim"),
+        ("100%Cacao 100%Beef", "100%Cacao 100%Beef"),
+        ("dog%ff", "dog%ff"),
+        ("dog%00", "dog%00"),
+    ],
+)
+def test_percent_encoding_is_decoded_and_percentages_stay(caption, text):
     assert clean(caption) == text
 
 

@@ -24,7 +24,7 @@ from eval.datasets.benchmarks import (
     listed,
 )
 from eval.datasets.description import Description
-from eval.datasets.masks import read_mask
+from eval.datasets.masks import read_coloured_mask, read_mask
 from training.images import images_below
 from training.shards import ENDINGS
 
@@ -255,12 +255,8 @@ class ImageNetS(MaskFolder):
         return tuple(info.index_to_description(one).split(",")[0].lower() for one in indices)
 
     def mask(self, key: str) -> np.ndarray:
-        with Image.open(self.masks[key]) as image:
-            values = np.array(image)  # (height, width, channels)
-        if values.ndim != 3:
-            raise ValueError("it has one channel, but ImageNet-S encodes classes in two")
-        red, green = values[..., 0].astype(np.int32), values[..., 1].astype(np.int32)
-        return red + 256 * green
+        values = read_coloured_mask(self.masks[key]).astype(np.int32)  # (height, width, 3)
+        return values[..., 0] + 256 * values[..., 1]
 
 
 class OwnFolder(MaskFolder):

@@ -22,8 +22,7 @@ def read_mask(path: Path) -> np.ndarray:
         ValueError: the file has several channels, is a JPEG, or holds numbers that are not whole.
     """
     with Image.open(path) as image:
-        if image.format in ("JPEG", "MPO"):
-            raise ValueError("it is a JPEG, whose compression changes the numbers of classes")
+        _check_lossless(image)
         step = _grey_step(image)
         values = np.array(image)  # (H, W), or (H, W, channels)
     if values.ndim != 2:
@@ -35,6 +34,24 @@ def read_mask(path: Path) -> np.ndarray:
     if values.dtype == bool:
         return values.astype(np.uint8)  # 0 and 1
     return values if step == 1 else values // step
+
+
+def read_coloured_mask(path: Path) -> np.ndarray:
+    """Reads a mask whose colours encode classes: red, green and blue, uint8 of shape (H, W, 3).
+
+    Raises:
+        ValueError: the file is grey, or a JPEG.
+    """
+    with Image.open(path) as image:
+        _check_lossless(image)
+        if image.mode not in ("P", "RGB", "RGBA"):
+            raise ValueError(f"it is of mode {image.mode} instead of RGB")
+        return np.array(image.convert("RGB"))
+
+
+def _check_lossless(image: Image.Image) -> None:
+    if image.format in ("JPEG", "MPO"):
+        raise ValueError("it is a JPEG, whose compression changes the numbers of classes")
 
 
 def _grey_step(image: Image.Image) -> int:

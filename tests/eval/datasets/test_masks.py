@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.datasets.masks import read_mask
+from eval.datasets.masks import read_coloured_mask, read_mask
 from tests.eval.datasets.miniatures import values
 
 CLASSES = values(0, 1, 2, 3)
@@ -89,3 +89,26 @@ def test_a_jpeg_is_no_mask_whatever_its_name(tmp_path):
     Image.fromarray(CLASSES.astype(np.uint8)).save(tmp_path / "mask.png", "JPEG")
     with pytest.raises(ValueError, match="is a JPEG, whose compression changes the numbers"):
         read_mask(tmp_path / "mask.png")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colours_are_read_however_a_file_was_packed(mode, tmp_path):
+    channels = np.stack([CLASSES, CLASSES // 2, 0 * CLASSES], -1).astype(np.uint8)
+    image = Image.fromarray(channels)
+    image = image.convert("P", palette=Image.Palette.ADAPTIVE) if mode == "P" else image
+    image.convert(mode).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_coloured_mask(tmp_path / "mask.png"), channels)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "why"),
+    [
+        ("L", "PNG", "of mode L instead of RGB"),
+        ("LA", "PNG", "of mode LA"),
+        ("RGB", "JPEG", "a JPEG"),
+    ],
+)
+def test_colours_that_encode_nothing_are_named(mode, kind, why, tmp_path):
+    Image.new(mode, (40, 24)).save(tmp_path / "mask.png", kind)
+    with pytest.raises(ValueError, match=f"it is {why}"):
+        read_coloured_mask(tmp_path / "mask.png")

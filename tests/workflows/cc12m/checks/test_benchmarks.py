@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 from eval.datasets.benchmark_list import BENCHMARKS
 from eval.datasets.referring import SPLITS
-from tests.eval.datasets.miniatures import ade20k
+from tests.eval.datasets.miniatures import ade20k, coco_object
 from tests.workflows.cc12m.findings import levels, only
 from workflows.cc12m.checks.benchmarks import ALL, check_benchmarks, check_referring
-from workflows.cc12m.checks.finding import FAILED, OK
+from workflows.cc12m.checks.finding import FAILED, OK, WARNING
 
 
 def test_benchmarks_that_are_not_there_are_named_each(tmp_path):
@@ -24,3 +26,14 @@ def test_benchmarks_that_are_not_there_are_named_each(tmp_path):
 def test_a_benchmark_that_is_there_is_ok(tmp_path):
     ade20k(tmp_path)
     assert "2 images" in only(check_benchmarks(["ade20k"], tmp_path), OK)
+
+
+def test_annotations_of_images_that_are_not_listed_are_a_warning(tmp_path):
+    coco_object(tmp_path)
+    file = tmp_path / "annotations/instances_val2017.json"
+    content = json.loads(file.read_text())
+    content["images"].pop(0)
+    file.write_text(json.dumps(content))
+    found = list(check_benchmarks(["coco_object"], tmp_path))
+    assert "1 images" in only(found, OK)
+    assert "2 of the 4 annotations in" in only(found, WARNING)

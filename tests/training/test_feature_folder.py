@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from common.errors import UserError
 from labels.reader import Labels
+from training.feature_chunks import ChunkWriter
 from training.features import FeatureFolder
 from training.setup import prepare
 from training.tag_check.check import Check, check_tags
@@ -229,3 +231,26 @@ def test_a_token_beyond_float16_is_one_sentence(keep_features, save_clip, tmp_pa
     with pytest.raises(UserError, match="beyond float16"):
         keep_features(tmp_path, model=str(clip))
     assert not list((tmp_path / "features").glob("*.safetensors"))
+
+
+def test_a_full_disk_ends_the_check_and_leaves_no_half_of_a_chunk(
+    keep_features, kept, tmp_path, monkeypatch
+):
+    add = ChunkWriter.add
+
+    def full(self, images, *rest):
+        if images[0] > 10:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        add(self, images, *rest)
+
+    monkeypatch.setattr(ChunkWriter, "add", full)
+    with pytest.raises(UserError, match=r"no room left in .*features: free some space"):
+        keep_features(tmp_path)
+    names = {path.name for path in (tmp_path / "features").iterdir()}
+    assert names == {"features.json", FeatureFolder.name(0)}
+    monkeypatch.undo()
+    keep_features(tmp_path)
+    for name in ("images.arrow", *map(FeatureFolder.name, range(4))):
+        assert (tmp_path / "features" / name).read_bytes() == (
+            Path(kept.features) / name
+        ).read_bytes()

@@ -7,11 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from common.errors import UserError
 from common.storage import Folder
@@ -249,10 +252,12 @@ def test_the_page_stands_alone_and_shows_what_was_dropped(settings, monkeypatch,
 
 
 def test_two_ranks_measure_what_one_does(settings, tmp_path, root, free_port):
-    one = settings(keep="all", chunk=5)
+    one = settings(keep="all", chunk=5, features=str(tmp_path / "one"))
     check_tags(one)
-    two = settings(keep="all", chunk=5, out=str(tmp_path / "two.parquet"))
-    names = ("labels", "images", "out", "model", "cache", "chunk", "workers", "page", "keep")
+    two = replace(one, out=str(tmp_path / "two.parquet"), features=str(tmp_path / "two"))
+    names = (
+        "labels", "images", "out", "model", "cache", "chunk", "workers", "page", "keep", "features",
+    )  # fmt: skip
     flags = [word for name in names for word in (f"--{name}", str(getattr(two, name)))]
     ranks = ["--nproc-per-node", "2", "--master-port", str(free_port()), "--"]
     launcher = [sys.executable, "-m", "torch.distributed.run", *ranks]
@@ -269,6 +274,15 @@ def test_two_ranks_measure_what_one_does(settings, tmp_path, root, free_port):
         np.testing.assert_array_equal(first.rows, second.rows)
         judged = ~np.isnan(second.z)  # fewer there, as the fixture is not in those processes
         np.testing.assert_allclose(first.z[judged], second.z[judged], atol=0.02)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "two").iterdir())
+    for name in names:
+        first, second = (tmp_path / each / name for each in ("one", "two"))
+        if first.suffix != ".safetensors":
+            assert first.read_bytes() == second.read_bytes()
+            continue
+        for key, tensor in load_file(first).items():  # another number of threads rounds otherwise
+            torch.testing.assert_close(load_file(second)[key], tensor, rtol=2**-9, atol=1e-4)
 
 
 def test_a_mistake_ends_with_2(settings, world, capsys):

@@ -90,13 +90,15 @@ def digest() -> str:
 def _cleaned(texts: list[str]) -> list[str]:
     """The texts, most of which are suspects, cleaned."""
     plain = list(map(with_plain_quotes, texts))
-    short = iter(_shortened([text for text in plain if text is not None]))
-    short = [None if text is None else next(short) for text in plain]
+    short = _shortened([text for text in plain if text is not None])
     # Together in a fraction of the time, and none is a suspect if all together are none.
-    whole = None not in short and not is_suspect(" - ".join(short))
+    if len(short) == len(texts) and not is_suspect(" - ".join(short)):
+        return short
+    rest = iter(short)
+    short = [text if text is None else next(rest) for text in plain]
     return [
-        each if whole or (each is not None and not is_suspect(each)) else _in_rounds(text)
-        for each, text in zip(short, texts, strict=True)
+        _in_rounds(text) if each is None or is_suspect(each) else each
+        for text, each in zip(texts, short, strict=True)
     ]
 
 

@@ -150,7 +150,8 @@ def suspects_among(captions: pa.StringArray) -> tuple[list[int], list[int]]:
         return [], []
     ends = np.frombuffer(offsets, np.int32)[captions.offset : captions.offset + len(captions) + 1]
     inside = memoryview(data)[ends[0] : ends[-1]]
-    text = b"".join((b"-", inside, b"-" * _PADDING))  # so that every byte has its neighbours
+    # Padded so that every byte has its neighbours; a `bytearray` is translated in half the time of `bytes`.
+    text = bytearray().join((b"-", inside, b"-" * _PADDING))
     ends = ends - (ends[0] - 1)
     starts, last = ends[:-1], ends[1:] - 1
     letters = np.frombuffer(text, np.uint8)
@@ -177,7 +178,7 @@ def suspects_among(captions: pa.StringArray) -> tuple[list[int], list[int]]:
     return np.flatnonzero(suspect).tolist(), persons[~suspect[persons]].tolist()
 
 
-def _pairs(text: bytes, spaces: np.ndarray) -> np.ndarray:
+def _pairs(text: bytearray, spaces: np.ndarray) -> np.ndarray:
     """Places in the text where a pair of the middle of `_FOURS` may begin, ascending.
 
     Args:
@@ -197,7 +198,7 @@ def _pairs(text: bytes, spaces: np.ndarray) -> np.ndarray:
 
 
 def _is_person(
-    text: bytes, letters: np.ndarray, at: np.ndarray, starts: np.ndarray, last: np.ndarray
+    text: bytearray, letters: np.ndarray, at: np.ndarray, starts: np.ndarray, last: np.ndarray
 ) -> np.ndarray:
     """Whether `<PERSON>` begins there, alone; bool, shape (n,).
 

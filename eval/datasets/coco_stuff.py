@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from common.errors import UserError
 from eval.confusion import IGNORE
 from eval.datasets.benchmarks import find_folder, listed
 from eval.datasets.description import Description
-from eval.datasets.mask_folders import MaskFolder, RawOrConverted, images_in, masks_in
-
-_CHECKED = 64  # masks whose numbering is checked before a run
+from eval.datasets.mask_folders import (
+    MaskFolder,
+    RawOrConverted,
+    check_numbering,
+    images_in,
+    masks_in,
+)
 
 
 class CocoStuff(RawOrConverted):
@@ -34,7 +37,7 @@ class CocoStuff(RawOrConverted):
     def __init__(self, description: Description, root: Path):
         super().__init__(description, root)
         raw = [key for key in self.keys if self.table_for(key) is self._raw_table]
-        check_numbering(self, raw, description)
+        _check_numbering(self, raw, description)
 
     @classmethod
     def folders(cls, root: Path, about: Description) -> tuple[Path, Path]:
@@ -72,7 +75,7 @@ class CocoObjectMasks(MaskFolder):
     def __init__(self, description: Description, root: Path):
         super().__init__(description, root)
         if self.ending == self.ENDINGS[-1]:
-            check_numbering(self, self.keys, Description.read("coco_stuff"))
+            _check_numbering(self, self.keys, Description.read("coco_stuff"))
 
     @classmethod
     def found(cls, root: Path) -> bool:
@@ -99,26 +102,11 @@ class CocoObjectMasks(MaskFolder):
         return np.where(outside, stuff, np.where(is_thing, stuff + 1, 0)).astype(np.int16)
 
 
-def check_numbering(benchmark: MaskFolder, keys: Sequence[str], stuff: Description) -> None:
-    """Checks that COCO-Stuff's published maps are not of the older numbering.
-
-    Args:
-        benchmark: whose masks are looked at.
-        keys: of images with published maps.
-        stuff: COCO-Stuff's description.
-
-    Raises:
-        UserError: a mask has a value that only the older numbering has.
-    """
+def _check_numbering(benchmark: MaskFolder, keys: Sequence[str], stuff: Description) -> None:
+    """Checks that published maps are not of the older numbering; `stuff` is COCO-Stuff's description."""
     gaps = [*set(range(max(stuff.raw))) - set(stuff.raw), 182]
-    for key in keys[:: max(1, len(keys) // _CHECKED)]:
-        try:
-            values = np.unique(benchmark.mask(key))
-        except Exception:  # damaged files are reported at the end of the run
-            continue
-        if found := np.intersect1d(values, gaps).tolist():
-            raise UserError(
-                f"{benchmark.masks[key]} holds the value {found[0]}, which is no class in COCO-Stuff's "
-                "published maps (0 to 181, 255 for unlabelled): maps of the older numbering, 1 to 182 "
-                f"with 0 for unlabelled, are not read; get them from {stuff.source}"
-            )
+    what = (
+        "COCO-Stuff's published maps (0 to 181, 255 for unlabelled): maps of the older numbering, 1 to "
+        "182 with 0 for unlabelled, are not read"
+    )
+    check_numbering(benchmark, keys, gaps, what, stuff.source)

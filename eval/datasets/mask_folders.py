@@ -5,7 +5,7 @@ The folder layouts are those of the data sets' downloads, mmsegmentation, GroupV
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from training.shards import ENDINGS
 
 OWN = "benchmark.yaml"
 Keyed = tuple[str, Path]  # an image's key, and a file
+_CHECKED = 64  # masks whose numbering is checked before a run
 
 
 class MaskFolder(Benchmark):
@@ -119,6 +120,33 @@ def below(folder: Path) -> list[Keyed]:
     return sorted((path.relative_to(folder).with_suffix("").as_posix(), path) for path in found)
 
 
+def check_numbering(
+    benchmark: MaskFolder, keys: Sequence[str], others: Iterable[int], what: str, source: str
+) -> None:
+    """Checks that masks are not of another numbering, in which each class would be its neighbour.
+
+    Args:
+        benchmark: whose masks are looked at.
+        keys: of the images, of which a sample is taken.
+        others: values that only the other numbering has.
+        what: the right numbering and the other one, for the message.
+        source: of the right masks.
+
+    Raises:
+        UserError: a mask has one of these values.
+    """
+    for key in keys[:: max(1, len(keys) // _CHECKED)]:
+        try:
+            values = np.unique(benchmark.mask(key))
+        except Exception:  # damaged files are reported at the end of the run
+            continue
+        if found := np.intersect1d(values, list(others)).tolist():
+            raise UserError(
+                f"{benchmark.masks[key]} holds the value {found[0]}, which is no class in {what}; get "
+                f"them from {source}"
+            )
+
+
 class Pascal(MaskFolder):
     """VOC and Context: `JPEGImages`, a folder of masks, and a list of the images to score."""
 
@@ -156,9 +184,21 @@ class Context(Pascal):
 
 
 class Ade20k(MaskFolder):
-    """ADE20K's validation images in the layout of the scene parsing challenge."""
+    """ADE20K's validation images in the layout of the scene parsing challenge.
+
+    Raises:
+        UserError: the masks are numbered from 0 instead of from 1.
+    """
 
     PLACES = (".", "ADEChallengeData2016", "ade/ADEChallengeData2016", "ade20k")
+
+    def __init__(self, description: Description, root: Path):
+        super().__init__(description, root)
+        what = (
+            "ADE20K's published masks (1 to 150, 0 for unlabelled): masks that are numbered from 0, with "
+            "255 for unlabelled, are not read"
+        )
+        check_numbering(self, self.keys, [255], what, description.source)
 
     def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
         needed = ("images/validation", "annotations/validation")
@@ -183,10 +223,23 @@ class RawOrConverted(MaskFolder):
 
 
 class Cityscapes(RawOrConverted):
-    """Cityscapes val, fine annotations: 19 classes."""
+    """Cityscapes val, fine annotations: 19 classes.
+
+    Raises:
+        UserError: `*_labelTrainIds.png` are not converted.
+    """
 
     PLACES = (".", "cityscapes")
     IMAGE = "_leftImg8bit.png"
+
+    def __init__(self, description: Description, root: Path):
+        super().__init__(description, root)
+        converted = [key for key in self.keys if self.table_for(key) is self._table]
+        what = (
+            "*_labelTrainIds.png (0 to 18, 255 for what is not scored): published values, 0 to 33, belong "
+            "in *_labelIds.png"
+        )
+        check_numbering(self, converted, range(19, 34), what, description.source)
 
     def pairs(self, root: Path) -> list[tuple[str, Path, Path]]:
         needed = ("leftImg8bit/val", "gtFine/val")

@@ -215,6 +215,22 @@ def test_coco_stuff_of_the_older_numbering_is_named(tmp_path):
         open_benchmark("coco_stuff", tmp_path)
 
 
+def test_ade20k_numbered_from_0_is_named(tmp_path):
+    MINIATURES["ade20k"](tmp_path)
+    mask = open_benchmark("ade20k", tmp_path).masks[KEYS[1]]
+    save_mask(mask, values(255, 0, 149))
+    with pytest.raises(UserError, match=r"holds the value 255, .*ADE20K's published masks \(1 to"):
+        open_benchmark("ade20k", tmp_path)
+
+
+@pytest.mark.parametrize("value", [19, 26, 33])
+def test_cityscapes_published_values_under_the_name_of_converted_ones_are_named(value, tmp_path):
+    cityscapes(tmp_path)
+    save_mask(open_benchmark("cityscapes", tmp_path).masks[KEYS[0]], values(255, 7, value))
+    with pytest.raises(UserError, match=rf"holds the value {value}, .*belong in \*_labelIds\.png"):
+        open_benchmark("cityscapes", tmp_path)
+
+
 @pytest.mark.parametrize("value", [11, 90, 182, 200, 254])
 def test_a_value_that_is_no_class_of_published_maps_is_a_bad_image(value, tmp_path):
     coco_stuff(tmp_path, converted=False)

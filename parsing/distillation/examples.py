@@ -128,7 +128,7 @@ def _split(
     lost = total = 0
     for row in tags:
         digest.update(repr((row.caption, row.objects, row.attributes)).encode())
-        if _drawn(row.caption, settings.seed) < share:
+        if _drawn(row.caption) < share:
             source.held_out.append(row)
             continue
         caption = clean(row.caption)
@@ -149,9 +149,13 @@ def _split(
     return source
 
 
-def _drawn(caption: str, seed: int) -> float:
-    """A number from 0 to 1 that depends on the caption alone: equal captions stay together."""
-    digest = hashlib.sha256(f"{seed}\0{caption}".encode()).digest()
+def _drawn(caption: str) -> float:
+    """A number from 0 to 1 that depends on the caption alone.
+
+    Equal captions stay together, and trainings of other seeds, which may be averaged, hold out the
+    same ones.
+    """
+    digest = hashlib.sha256(f"0\0{caption}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 

@@ -74,7 +74,7 @@ class DistillSettings:
     held_out: float = setting(0.02, "share of each source that is scored, not learned", metavar="X")
     max_held_out: int = setting(500, "captions held out of a source at most", metavar="N")
     save_steps: int = setting(200, "steps between two checkpoints", metavar="N")
-    seed: int = setting(0, "of the adapter, the order and the held-out share", metavar="N")
+    seed: int = setting(0, "of the adapter, of the captions drawn and of their order", metavar="N")
 
     def __post_init__(self) -> None:
         if not self.teacher and not self.gold:

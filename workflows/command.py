@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from common.errors import UserError
@@ -97,3 +99,13 @@ def run_command(
     if text is not None:
         print(text)
     return 0
+
+
+def in_temporary_folder(work: Callable[[T, Path], str]) -> Callable[[T], str]:
+    """Work for `run_command` that takes a folder too, which is deleted at its end."""
+
+    def inside(settings: T) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            return work(settings, Path(folder))
+
+    return inside

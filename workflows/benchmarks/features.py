@@ -10,7 +10,6 @@ cost. Steps of both kinds take turns; both load in the trainer's own process, so
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from training.tag_check.settings import Settings as CheckSettings
 from training.trainer import Trainer
 from workflows.benchmarks.measuring import MIB, resident, table, take_turns
 from workflows.benchmarks.train import run_settings
-from workflows.command import at_least, run_command
+from workflows.command import at_least, in_temporary_folder, run_command
 
 
 @dataclass(frozen=True)
@@ -95,12 +94,7 @@ def _step(settings: TrainSettings) -> Callable[[], object]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code, as `run_command`."""
-
-    def work(settings: Settings) -> str:
-        with tempfile.TemporaryDirectory() as folder:
-            return measure(settings, Path(folder))
-
-    return run_command(__doc__, Settings, work, arguments)
+    return run_command(__doc__, Settings, in_temporary_folder(measure), arguments)
 
 
 if __name__ == "__main__":

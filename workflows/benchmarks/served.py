@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from common.errors import UserError
 from parsing.llm.card import Card
 from parsing.llm.engine import prepare_environment
 from parsing.llm.parser import LLMConfig
+from workflows.local_cluster import free_ports
 
 START_SECONDS = 900
 _STOP_SECONDS = 30
@@ -39,7 +39,7 @@ def serving(config: LLMConfig, name: str) -> Iterator[str]:
     arguments = settings.arguments(
         config.model.folder(), config.model.revision, Card.here(settings.gpus)
     )
-    port = _free_port()
+    (port,) = free_ports(1)
     # `vllm serve` itself looks for a distribution called vllm, which the build for CPUs is not.
     command = [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", name]
@@ -70,12 +70,6 @@ def as_flags(arguments: dict[str, Any]) -> list[str]:
         else:
             flags += [f"--{flag}", str(value)]
     return flags
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def _wait(process: subprocess.Popen, url: str, log) -> None:

@@ -11,7 +11,6 @@ done for every image, *statistics* for those of the sample alone, after the enco
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +38,7 @@ from training.tag_check.settings import BOTH, MAX
 from training.tag_check.texts import Texts, bound_pairs
 from workflows.benchmarks.measuring import table, take_turns
 from workflows.benchmarks.random_clip import MODEL, random_clip
-from workflows.command import at_least, run_command
+from workflows.command import at_least, in_temporary_folder, run_command
 
 
 @dataclass(frozen=True)
@@ -139,12 +138,7 @@ def _texts(labels: Labels, width: int, phrases: bool, generator: torch.Generator
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code, as `run_command`."""
-
-    def work(settings: Settings) -> str:
-        with tempfile.TemporaryDirectory() as folder:
-            return measure(settings, Path(folder))
-
-    return run_command(__doc__, Settings, work, arguments)
+    return run_command(__doc__, Settings, in_temporary_folder(measure), arguments)
 
 
 if __name__ == "__main__":

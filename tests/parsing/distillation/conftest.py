@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from parsing.llm.prompt import PromptTokens, load_prompt
+from tests.byte_tokenizer import byte_tokenizer
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     """The folder of the model."""
     folder = tmp_path_factory.mktemp("tiny")
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({token: n for n, token in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = byte_tokenizer()
     tokenizer.add_special_tokens(["</s>"])
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>").save_pretrained(folder)
     torch.manual_seed(0)
     LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(alphabet) + 1,
+            vocab_size=tokenizer.get_vocab_size(),
             hidden_size=32,
             intermediate_size=64,
             num_hidden_layers=2,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
 
 from common.errors import UserError
@@ -18,17 +17,14 @@ from parsing.llm.parser import LLMConfig
 from parsing.llm.prompt import load_prompt
 from parsing.source.captions import Selection
 from parsing.source.readers import Source
+from tests.byte_tokenizer import byte_tokenizer
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Model:
     """A model's folder with a tokenizer of one token a byte and no weights."""
     folder = tmp_path_factory.mktemp("model")
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: n for n, letter in enumerate(letters)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=byte_tokenizer()).save_pretrained(folder)
     LlamaConfig(
         vocab_size=256,
         hidden_size=64,

@@ -1,12 +1,12 @@
 """A prompt is data: read with care, laid out the same for every caption, closed to what captions say."""
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from common.errors import UserError
 from parsing.llm.answers import read_answer
 from parsing.llm.prompt import PromptTokens, load_prompt
+from tests.byte_tokenizer import byte_tokenizer
 
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -23,10 +23,7 @@ examples:
 
 def make_tokenizer(chat=True):
     """A byte-level tokenizer without merges: one token a byte, and four special tokens."""
-    tokens = [*pre_tokenizers.ByteLevel.alphabet()]
-    tokenizer = Tokenizer(models.BPE({t: i for i, t in enumerate(sorted(tokens))}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = byte_tokenizer()
     tokenizer.add_special_tokens(SPECIAL)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", bos_token="<s>")
     fast.chat_template = CHAT if chat else None

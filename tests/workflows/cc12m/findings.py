@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable
 
 from workflows.cc12m.checks.finding import Finding
@@ -20,9 +19,3 @@ def only(findings: Iterable[Finding], level: str) -> str:
     found = [finding.sentence for finding in findings if finding.level == level]
     assert len(found) == 1, found
     return found[0]
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]

@@ -20,10 +20,10 @@ from eval import refer, segment
 from labels import build_vocab
 from parsing import distill
 from parsing.run import parse_flags as run_flags
-from tests.workflows.cc12m.findings import free_port
 from training import check_tags, train
 from workflows.cc12m import estimate, preflight
 from workflows.command import read_settings
+from workflows.local_cluster import free_ports
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def slurm(tmp_path, root):
         "SLURM_CPUS_PER_TASK": "1",
         "SRUN_LOG": str(tmp_path / "srun.log"),
         "RAY_TMPDIR": str(link),
-        "TAGALIGN_RAY_PORT": str(free_port()),
+        "TAGALIGN_RAY_PORT": str(free_ports(1)[0]),
     }
 
     def start(*flags: object, **changes: str) -> subprocess.Popen:
@@ -206,7 +206,7 @@ def test_a_preempted_slurm_job_ends_cleanly_and_the_next_one_goes_on(slurm, tmp_
     committed = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "tags").glob("part-*.json")}
     assert 0 < len(committed) < 20
     wait_until_gone(tmp_path)
-    nodes = {"SLURM_JOB_NUM_NODES": "2", "TAGALIGN_RAY_PORT": str(free_port())}
+    nodes = {"SLURM_JOB_NUM_NODES": "2", "TAGALIGN_RAY_PORT": str(free_ports(1)[0])}
     job = slurm(*flags, "--shard-size", 20, "--fake-seconds", "0.02", **nodes)
     said, _ = job.communicate(timeout=200)
     assert job.returncode == 0, said

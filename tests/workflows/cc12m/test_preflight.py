@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-from tests.workflows.cc12m.findings import free_port, levels
+from tests.workflows.cc12m.findings import levels
 from workflows.cc12m import preflight
 from workflows.cc12m.checks.finding import FAILED, OK, Finding, run_check
+from workflows.local_cluster import free_ports
 
 
 def test_the_command_prints_a_line_a_finding_and_fails_if_one_fails(tmp_path, capsys, root):
@@ -25,7 +26,7 @@ def test_the_command_prints_a_line_a_finding_and_fails_if_one_fails(tmp_path, ca
 def test_a_missing_cluster_does_not_keep_the_other_checks_from_running(tmp_path, capsys, root):
     sample = str(root / "parsing" / "sample_captions.tsv")
     flags = ["--no-gpu", "--model", "smollm2", "--captions", sample]
-    flags += ["--address", f"127.0.0.1:{free_port()}"]
+    flags += ["--address", f"127.0.0.1:{free_ports(1)[0]}"]
     assert preflight.main(flags) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("FAILED   cluster     no Ray cluster answers at")

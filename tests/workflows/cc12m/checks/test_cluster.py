@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from tests.workflows.cc12m.findings import free_port, levels, only
+from tests.workflows.cc12m.findings import levels, only
 from workflows.cc12m.checks.cluster import ask_cluster, check_cluster
 from workflows.cc12m.checks.finding import FAILED, OK, WARNING
+from workflows.local_cluster import free_ports
 
 
 def test_an_address_with_nobody_there_fails_in_seconds():
-    address, began = f"127.0.0.1:{free_port()}", time.monotonic()
+    address, began = f"127.0.0.1:{free_ports(1)[0]}", time.monotonic()
     with pytest.raises(UserError, match=f"no Ray cluster answers at {address}"):
         ask_cluster(address, 60)
     assert time.monotonic() - began < 30
@@ -36,7 +37,7 @@ def test_something_else_that_listens_there_is_given_up_on():
 
 @pytest.mark.cluster
 def test_a_real_cluster_is_asked_for_its_nodes(here, monkeypatch, tmp_path):
-    port = free_port()
+    port = free_ports(1)[0]
     link = Path(f"/tmp/p{os.getpid()}")  # Ray's sockets need short paths
     link.unlink(missing_ok=True)
     link.symlink_to(tmp_path)

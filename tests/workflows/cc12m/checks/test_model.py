@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from parsing.llm.models import Model
 from parsing.llm.parser import LLMConfig
+from tests.byte_tokenizer import byte_tokenizer
 from tests.workflows.cc12m.findings import levels, only
 from workflows.cc12m.checks.finding import FAILED, OK, WARNING, Finding, run_check
 from workflows.cc12m.checks.model import Decoder, check_model
@@ -23,11 +23,7 @@ GB = 10**9
 def model(tmp_path_factory) -> Path:
     """A model's folder with a tokenizer of one token a byte and no weights."""
     folder = tmp_path_factory.mktemp("model")
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: n for n, letter in enumerate(letters)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=byte_tokenizer()).save_pretrained(folder)
     write_config(folder)
     return folder
 

@@ -7,7 +7,8 @@ words end there is not written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
+from functools import cached_property
 from itertools import pairwise
 
 import regex
@@ -45,8 +46,15 @@ def joined(run: Iterable[str]) -> str:
     return text
 
 
+def solid(run: Iterable[str]) -> str:
+    """Words without spaces and hyphens: what `t-shirt`, `t shirt` and `tshirt` share."""
+    return "".join(run).replace("-", "")
+
+
 class Grounding:
     """Decides whether a text uses a caption's words alone.
+
+    How a compound is written counts for nothing: `teacup`, `tea-cup` and `tea cup` are one.
 
     Args:
         caption: the caption, in any case.
@@ -54,15 +62,23 @@ class Grounding:
             the caption, since that is the form that tags get.
     """
 
-    def __init__(self, caption: str, singular=lambda word: word):
-        found = words(caption.casefold())
-        self._known = set(found)
-        for word in found:
-            self._known |= {*word.split("-"), singular(word)}
-        self._known |= {
-            first + second for first, second in pairwise(found)
-        }  # `tea cup` for `teacup`
-        self._unspaced = "".join(filter(is_unspaced, found))
+    def __init__(self, caption: str, singular: Callable[[str], str] = lambda word: word):
+        self._words = words(caption.casefold())
+        self._singular = singular
+        self._known = self._forms(self._words)
+        self._unspaced = "".join(filter(is_unspaced, self._words))
+
+    def _forms(self, found: Iterable[str]) -> set[str]:
+        return {
+            form
+            for word in found
+            for form in (*word.split("-"), solid([word]), solid([self._singular(word)]))
+        }
+
+    @cached_property
+    def _known_and_compounds(self) -> set[str]:
+        """Asked for last: few tags need it, and no cache knows the singulars of such words."""
+        return self._known | self._forms(map("".join, pairwise(self._words)))
 
     def admits(self, text: str) -> bool:
         """Whether every word of the text is one of the caption's; False for a text without words.
@@ -70,12 +86,28 @@ class Grounding:
         Words of a script without spaces must stand side by side in the caption.
         """
         found = words(text.casefold())
-        runs: list[str] = [""]
+        runs, spaced = [""], []
         for word in found:
             if is_unspaced(word):
                 runs[-1] += word
-                continue
-            runs.append("")
-            if word not in self._known:
-                return False
-        return bool(found) and all(run in self._unspaced for run in runs)
+            else:
+                runs.append("")
+                spaced.append(word)
+        return (
+            bool(found)
+            and all(run in self._unspaced for run in runs)
+            and (made_of(spaced, self._known) or made_of(spaced, self._known_and_compounds))
+        )
+
+
+def made_of(run: Sequence[str], known: Container[str]) -> bool:
+    """Whether all words of a run are known, each alone or together with the next (`tea cup`).
+
+    Args:
+        known: words as `solid` writes them.
+    """
+    if not run:
+        return True
+    if solid(run[:1]) in known and made_of(run[1:], known):
+        return True
+    return len(run) > 1 and solid(run[:2]) in known and made_of(run[2:], known)

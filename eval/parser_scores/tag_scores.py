@@ -16,6 +16,7 @@ import simplemma
 from eval.parser_scores.gold import GoldCaption
 from parsing.normalise import Normaliser, default
 from parsing.tags import Parsed
+from parsing.words import made_of, solid
 
 KINDS = ("objects", "attributes", "pairs")
 _WORDS = (
@@ -133,17 +134,14 @@ class Comparer:
     def _grounds(self, caption: str) -> Callable[[str], bool]:
         """A predicate: does the caption say every word of a tag, in whatever form?"""
         words = self.normaliser.words(caption)
-        said = {first + second for first, second in pairwise(words)}  # `wet suit` for `wetsuit`
-        for word in words:
+        said: set[str] = set()
+        for word in (*words, *map("".join, pairwise(words))):  # `wet suit` for `wetsuit`
             for part in (word, *word.split("-")):
                 lemma = simplemma.lemmatize(part, lang="en").lower()
-                said |= {part, lemma, self.form(part), self.normaliser.attribute(part)}
+                forms = (part, lemma, self.form(part), self.normaliser.attribute(part) or part)
+                said.update(solid([form]) for form in forms)
 
-        def grounded(tag: str) -> bool:
-            parts = tag.split()
-            return all(part in said for part in parts) or "".join(parts) in said
-
-        return grounded
+        return lambda tag: made_of(tag.split(), said)
 
 
 def score(comparisons: Sequence[Comparison], resamples: int = 1000, seed: int = 0) -> Scores:

@@ -108,10 +108,15 @@ def recased(examples: Sequence[Example], share: float, seed: int) -> list[Exampl
     return found
 
 
-def _same_word() -> Callable[[str], str]:
-    """The form in which a word of a tag and a word of a caption are compared."""
-    form = Comparer().form
-    return lambda word: form(word.casefold())
+def _same_word() -> tuple[Callable[[str], str], Callable[[str], str]]:
+    """The forms in which a word of a tag and a word of a caption are compared: objects, attributes."""
+    comparer = Comparer()
+    adjectives = comparer.normaliser.rules.adjectives  # `wood` is the attribute `wooden`
+
+    def form(word: str) -> str:
+        return comparer.form(word.casefold())
+
+    return form, lambda word: adjectives.get(word.casefold(), form(word))
 
 
 def _split(
@@ -119,7 +124,7 @@ def _split(
     tags: Sequence[GoldCaption],
     settings: DistillSettings,
     form: Form,
-    same: Callable[[str], str],
+    same: tuple[Callable[[str], str], Callable[[str], str]],
     fingerprint: dict[str, Any] | None,
 ) -> Examples:
     source = Examples(name.name, name.weight, fingerprint=fingerprint)
@@ -134,7 +139,7 @@ def _split(
         caption = clean(row.caption)
         if not words(caption):
             continue
-        answer = write_answer(caption, row.objects, row.attributes, form, same)
+        answer = write_answer(caption, row.objects, row.attributes, form, *same)
         source.learned.append(Example(caption, answer))
         total += len(row.objects)
         lost += len(row.objects) - len(read_answer(answer, caption, form).objects)

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import regex
 
-from parsing.words import Grounding, joined, words
+from parsing.words import Grounding, joined, solid, words
 
 
 @dataclass(frozen=True)
@@ -121,48 +122,69 @@ def write_answer(
     attributes: Iterable[tuple[str, str]],
     form: Form,
     same: Callable[[str], str] = str.casefold,
+    same_attribute: Callable[[str], str] | None = None,
 ) -> str:
     """The answer from which a model learns tags: objects in the caption's order and spelling.
+
+    A compound that the tags write in one word and the caption in two, or the other way round, keeps
+    the tags' spelling: a student of tags that say `cellphone` learns to say so.
 
     Args:
         caption: the caption as the model sees it.
         objects, attributes: the tags; what the caption doesn't say word by word is left out.
         form: the marks.
         same: brings a word to the form in which tag and caption are compared.
+        same_attribute: likewise for attributes; `same` where it is not given.
 
     Returns:
         the answer without the last end mark, which says nothing that the end of the text doesn't.
     """
     caption_words = words(caption)
     compared = [same(word) for word in caption_words]
-    places: dict[str, tuple[int, int]] = {}
+    places: dict[str, _Place] = {}
     for name in objects:
         if (place := _find(compared, [same(word) for word in words(name)])) is not None:
             places[name] = place
-    said: dict[str, dict[tuple[int, int], None]] = {name: {} for name in places}
+    said: dict[str, dict[_Place, str]] = {name: {} for name in places}
+    same_attribute = same_attribute or same
+    compared = [same_attribute(word) for word in caption_words]
     for attribute, name in attributes:
         if name not in places:
             continue
-        wanted = [same(word) for word in words(attribute)]
-        if (place := _find(compared, wanted, near=places[name][0])) is not None:
-            said[name][place] = None
+        wanted = [same_attribute(word) for word in words(attribute)]
+        if (place := _find(compared, wanted, near=places[name].start)) is not None:
+            said[name][place] = place.spelt(caption_words, attribute)
     items = []
     for name, place in sorted(places.items(), key=lambda item: item[1]):
-        runs = [*sorted(said[name]), place]
-        items.append(
-            f"{form.attribute} ".join(joined(caption_words[start:end]) for start, end in runs)
-        )
+        parts = [said[name][each] for each in sorted(said[name])]
+        parts.append(place.spelt(caption_words, name))
+        items.append(f"{form.attribute} ".join(parts))
     return f"{form.end} ".join(dict.fromkeys(items)) or form.nothing
 
 
-def _find(
-    text: Sequence[str], run: Sequence[str], near: int | None = None
-) -> tuple[int, int] | None:
-    """Where words stand side by side in a text: (start, end), the first or the nearest place."""
-    if not run:
-        return None
-    starts = [n for n in range(len(text) - len(run) + 1) if list(text[n : n + len(run)]) == run]
-    if not starts:
-        return None
-    start = starts[0] if near is None else min(starts, key=lambda n: abs(n - near))
-    return start, start + len(run)
+class _Place(NamedTuple):
+    """Where a caption says a tag: from its word `start` to before `end`, with the same words or not."""
+
+    start: int
+    end: int
+    same_words: bool
+
+    def spelt(self, caption_words: Sequence[str], tag: str) -> str:
+        return joined(caption_words[self.start : self.end]) if self.same_words else tag
+
+
+def _find(text: Sequence[str], run: Sequence[str], near: int = 0) -> _Place | None:
+    """Where words stand side by side in a text: the place whose start is nearest to `near`.
+
+    Where they don't, a place that has the same letters in fewer or more words, at most one more.
+    """
+    size, starts = len(run), range(len(text))
+    found = [_Place(n, n + size, True) for n in starts if size and list(text[n : n + size]) == run]
+    if not found and (wanted := solid(run)):
+        found = [
+            _Place(n, end, False)
+            for n in starts
+            for end in range(n + 1, min(n + size + 1, len(text)) + 1)
+            if solid(text[n:end]) == wanted
+        ]
+    return min(found, key=lambda place: abs(place.start - near), default=None)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from parsing.normalise import Normaliser
 from parsing.words import Grounding, joined, words
 
 
@@ -35,6 +36,24 @@ def test_grounding_needs_every_word_and_knows_halves_and_joins():
     assert grounding.admits("covered cup")
     assert not grounding.admits("red table")
     assert not grounding.admits("")
+
+
+@pytest.mark.parametrize(
+    ("caption", "tag", "admitted"),
+    [
+        ("two surf boards", "surfboard", True),
+        ("a t shirt", "t-shirt", True),
+        ("a tshirt", "t-shirt", True),
+        ("a hotdog bun", "hot dog bun", True),
+        ("a two-lane street", "two lane street", True),
+        ("a hot pan and a dog", "hotdog", False),
+        ("a hotdog", "hot dog bun", False),
+        ("a hotdog", "hot", False),
+        ("a cup of tea", "teacup", False),
+    ],
+)
+def test_compounds_are_known_however_they_are_written(caption, tag, admitted):
+    assert Grounding(caption, Normaliser().singular).admits(tag) == admitted
 
 
 def test_characters_without_spaces_must_stand_side_by_side():

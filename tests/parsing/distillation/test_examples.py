@@ -52,6 +52,21 @@ def test_a_teachers_answers_are_learned_in_the_captions_own_words(teacher):
     assert captions == set(CAPTIONS[2:])  # neither the failed row nor the one that was cut off
 
 
+def test_gold_in_its_own_forms_is_learned_in_the_captions_words(tmp_path):
+    gold = tmp_path / "gold.jsonl"
+    rows = [
+        {
+            "caption": f"Wood table number {n} under a cell phone",
+            "objects": ["table", "cellphone"],
+            "attributes": [["wooden", "table"]],
+        }
+        for n in range(60)
+    ]
+    gold.write_text("\n".join(map(json.dumps, rows)))
+    (source,) = read(gold=(str(gold),))
+    assert {each.answer for each in source.learned} == {"Wood: table; cellphone"}
+
+
 def test_tags_of_a_parser_without_raw_answers_are_learned_too(tmp_path):
     parsed = [Parsed(objects=["car"], attributes=[("red", "car")]) for _ in CAPTIONS]
     (source,) = read(teacher=(write_run(tmp_path / "nltk", parsed),))

@@ -3,6 +3,7 @@
     python parsing/distill.py --teacher data/tags-33b --base smollm2 --output data/student
     python parsing/distill.py --gold web.jsonl:4 --gold factual.csv --output data/student
     python parsing/distill.py --gold web.jsonl:2 --gold factual.csv:0.2 --members 4 --output data/student
+    python parsing/distill.py --gold mine.jsonl:4 --start-from data/student --lr 5e-4 --output data/mine
     torchrun --nproc-per-node 8 parsing/distill.py --teacher data/tags-33b --output data/student
 
 Ends with a table: how far the base model and the student agree with the teacher and with gold on
@@ -52,7 +53,7 @@ def distill(settings: DistillSettings) -> str:
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from parsing.distillation.examples import digests, read_examples
-    from parsing.distillation.members import read_others, train_members
+    from parsing.distillation.members import hashes_of, read_others, read_start, train_members
     from parsing.llm.models import PROVENANCE, find_model
     from parsing.llm.parser import LLMConfig
 
@@ -63,16 +64,18 @@ def distill(settings: DistillSettings) -> str:
     if tokens.tokenizer.eos_token_id is None:
         raise UserError(f"the tokenizer of {settings.base} has no token that ends a text")
     sources = read_examples(settings, tokens.prompt.form)
-    others = read_others(settings, base)
-    hashes = digests(sources) | {other.name: other.digest for other in others}
+    others, start = read_others(settings, base), read_start(settings, base)
+    hashes = digests(sources) | hashes_of(*others, start)
     digest = settings.digest(hashes)
     if not settings.folder.exists():
         from parsing.distillation.student_folder import write_student
 
-        model = train_members(settings, base.folder(), base.revision, tokens, sources, others)
+        model = train_members(
+            settings, base.folder(), base.revision, tokens, sources, others, start
+        )
         if int(os.environ.get("RANK", "0")):
             return ""
-        write_student(settings, base, tokens, model, sources, others, digest)
+        write_student(settings, base, tokens, model, sources, others, start, digest)
         del model
     from parsing.distillation.agreement import agreement
     from parsing.distillation.student_folder import add_figures, check_student

@@ -45,6 +45,7 @@ def train_members(
     tokens: PromptTokens,
     sources: Sequence[Examples],
     others: Sequence[Other] = (),
+    start: Other | None = None,
 ) -> PeftModel | PreTrainedModel:
     """Trains `settings.members` models one after another; what is finished is not trained again.
 
@@ -54,6 +55,7 @@ def train_members(
         base, revision, tokens: as `train` takes them.
         sources: every member draws its examples from them.
         others: students that were trained before, averaged with the members.
+        start: the student whose adapter every member trains on.
 
     Returns:
         the model with the mean of the members' weights.
@@ -61,10 +63,12 @@ def train_members(
     Raises:
         UserError: as `train`.
     """
-    digest = replace(settings, members=1, average_with=()).digest(digests(sources))
+    begun = None if start is None else start.weights
+    hashes = digests(sources) | hashes_of(start)
+    digest = replace(settings, members=1, average_with=()).digest(hashes)
     if settings.members == 1 and not others:
         examples = _examples(settings, sources, settings.seed)
-        return train(settings, base, revision, tokens, examples, digest)
+        return train(settings, base, revision, tokens, examples, digest, begun)
     prepare(settings.training_folder, digest)
     learned = []
     for number in range(settings.members):
@@ -76,7 +80,7 @@ def train_members(
             examples = _examples(settings, sources, seed)
             random.Random(seed).shuffle(examples)
             member = replace(settings, output=str(folder))
-            model = train(member, base, revision, tokens, examples, digest)
+            model = train(member, base, revision, tokens, examples, digest, begun)
             learned.append(_learned(model))
             if os.environ.get("RANK", "0") == "0":
                 with disk_errors(settings.training_folder):
@@ -124,11 +128,35 @@ def read_others(settings: DistillSettings, base: Model) -> list[Other]:
     Raises:
         UserError: a folder has no adapter, a damaged one, or one of another base or scale.
     """
-    given = [SourceName.of(text, "--average-with") for text in settings.average_with]
-    return [_other(Path(each.name), each.weight, base) for each in given]
+    flag = "--average-with"
+    given = [SourceName.of(text, flag) for text in settings.average_with]
+    return [_other(Path(each.name), each.weight, base, flag) for each in given]
 
 
-def _other(folder: Path, share: float, base: Model) -> Other:
+def read_start(settings: DistillSettings, base: Model) -> Other | None:
+    """The student of `--start-from`.
+
+    Raises:
+        UserError: as `read_others`, or its adapter is of another rank.
+    """
+    if not settings.start_from:
+        return None
+    flag = "--start-from"
+    found = _other(Path(settings.start_from), 1, base, flag)
+    rank = next(value.shape[0] for name, value in found.weights.items() if name.endswith(_A))
+    if rank != settings.rank:
+        raise UserError(
+            f"{flag} {settings.start_from}: its adapter has rank {rank}; give --rank {rank}"
+        )
+    return found
+
+
+def hashes_of(*students: Other | None) -> dict[str, str]:
+    """Name -> hash of each student's adapter."""
+    return {each.name: each.digest for each in students if each is not None}
+
+
+def _other(folder: Path, share: float, base: Model, flag: str) -> Other:
     adapter = folder / ADAPTER if (folder / ADAPTER).is_dir() else folder
     try:
         config = json.loads((adapter / "adapter_config.json").read_text())
@@ -138,14 +166,14 @@ def _other(folder: Path, share: float, base: Model) -> Other:
         provenance = json.loads(about.read_text()) if about.exists() else {}
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(
-            f"--average-with {folder}: no adapter can be read there ({reason(error)})"
+            f"{flag} {folder}: no adapter can be read there ({reason(error)})"
         ) from error
     own = provenance.get("base", {}).get("digest")
     if own != base.digest():
-        raise UserError(f"--average-with {folder}: its base model is not {base.source}")
+        raise UserError(f"{flag} {folder}: its base model is not {base.source}")
     if config["lora_alpha"] != SCALE * config["r"]:
         raise UserError(
-            f"--average-with {folder}: its adapter is scaled by {config['lora_alpha'] / config['r']:g}, "
+            f"{flag} {folder}: its adapter is scaled by {config['lora_alpha'] / config['r']:g}, "
             f"not by {SCALE}"
         )
     return Other(folder.name, share, weights, hashlib.sha256(data).hexdigest(), provenance)

@@ -67,6 +67,11 @@ class DistillSettings:
         metavar="DIR[:WEIGHT]",
         action="append",
     )
+    start_from: str = setting(
+        "",
+        "finished student of the same base whose adapter is trained on, in place of a new one",
+        metavar="DIR",
+    )
     epochs: float = setting(1.0, "passes over the weighted captions of each member", metavar="N")
     batch: int = setting(16, "captions of an optimiser step, over all processes", metavar="N")
     lr: float = setting(1.5e-3, "highest learning rate; 4e-4 suits --full", metavar="X")
@@ -88,6 +93,8 @@ class DistillSettings:
                 raise UserError(f"--{name} must be above 0, not {getattr(self, name):g}")
         if self.full and self.average_with:
             raise UserError("--average-with averages adapters: leave --full out")
+        if self.full and self.start_from:
+            raise UserError("--start-from trains an adapter on: leave --full out")
         for name in ("dropout", "recase"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(

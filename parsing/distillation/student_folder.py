@@ -36,7 +36,7 @@ from parsing.llm.prompt import PromptTokens, prompt_path
 
 CARD = "README.md"
 _SOURCES = ("teacher", "gold", "test", "average_with")
-_PATHS = (*_SOURCES, "output")  # `sources` has their names; folders are private
+_PATHS = (*_SOURCES, "start_from", "output")  # `sources` has their names; folders are private
 _VERSIONS = ("torch", "transformers", "peft")
 
 
@@ -47,6 +47,7 @@ def write_student(
     model: PeftModel | PreTrainedModel,
     sources: Sequence[Examples],
     others: Sequence[Other],
+    start: Other | None,
     digest: str,
 ) -> None:
     """Writes the student's folder, the table of figures aside (see `add_figures`).
@@ -64,7 +65,7 @@ def write_student(
             model.to(torch.bfloat16).save_pretrained(aside)
         tokens.tokenizer.save_pretrained(aside)
         shutil.copyfile(prompt_path(settings.prompt), aside / PROMPT)
-        about = provenance(settings, base, sources, others) | {"digest": digest}
+        about = provenance(settings, base, sources, others, start) | {"digest": digest}
         about["files"] = {p.name: p.stat().st_size for p in sorted(aside.iterdir()) if p.is_file()}
         (aside / PROVENANCE).write_text(json.dumps(about, indent=1))
         (aside / CARD).write_text(card(settings, about, figures=None), encoding="utf-8")
@@ -93,11 +94,17 @@ def add_figures(settings: DistillSettings, table: str) -> None:
 
 
 def _without_folders(settings: DistillSettings) -> DistillSettings:
-    names = {
-        field: tuple(text.rstrip("/").rpartition("/")[2] for text in getattr(settings, field))
-        for field in _SOURCES
-    }
-    return replace(settings, output=f"data/{settings.folder.name}", **names)
+    names = {field: tuple(map(_name, getattr(settings, field))) for field in _SOURCES}
+    return replace(
+        settings,
+        output=f"data/{settings.folder.name}",
+        start_from=_name(settings.start_from),
+        **names,
+    )
+
+
+def _name(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def _save_adapter(model: PeftModel, base: str, folder: Path) -> None:
@@ -115,8 +122,9 @@ def provenance(
     base: Model,
     sources: Sequence[Examples],
     others: Sequence[Other],
+    start: Other | None,
 ) -> dict[str, Any]:
-    """JSON: what the student was trained on, and how; and the same of those averaged with it."""
+    """JSON: what the student was trained on, and how; and the same of the students that are in it."""
     return {
         "base": {"model": base.source, "digest": base.digest()},
         "sources": [
@@ -130,18 +138,15 @@ def provenance(
             }
             for source in sources
         ],
-        "averaged_with": [
-            {
-                "name": each.name,
-                "weight": each.share,
-                "sha256": each.digest,
-                "provenance": each.provenance,
-            }
-            for each in others
-        ],
+        "started_from": None if start is None else _about(start),
+        "averaged_with": [_about(each) | {"weight": each.share} for each in others],
         "settings": {k: v for k, v in asdict(settings).items() if k not in _PATHS},
         "versions": {name: version(name) for name in _VERSIONS},
     }
+
+
+def _about(student: Other) -> dict[str, Any]:
+    return {"name": student.name, "sha256": student.digest, "provenance": student.provenance}
 
 
 def card(settings: DistillSettings, about: Mapping[str, Any], figures: str | None) -> str:

@@ -16,12 +16,12 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
@@ -53,6 +53,7 @@ def train(
     tokens: PromptTokens,
     examples: Sequence[Example],
     digest: str,
+    start: Mapping[str, Tensor] | None = None,
 ) -> PeftModel | PreTrainedModel:
     """Trains from the last complete checkpoint, or from the beginning.
 
@@ -61,6 +62,7 @@ def train(
         tokens: the student's prompt laid out for its tokenizer.
         examples: of all epochs.
         digest: of settings and data; checkpoints of another one are refused.
+        start: as `load_model` takes it.
 
     Returns:
         the trained model: with its adapter, or in full.
@@ -73,7 +75,7 @@ def train(
     if not rows:
         raise UserError(f"every caption has more than --max-tokens {settings.max_tokens} tokens")
     checkpoint = prepare(settings.training_folder, digest)
-    model = load_model(settings, base, revision)
+    model = load_model(settings, base, revision, start)
     trainer = AnswerTrainer(
         model=model,
         args=_arguments(settings),
@@ -186,9 +188,15 @@ class _Report(TrainerCallback):
 
 
 def load_model(
-    settings: DistillSettings, base: str, revision: str | None
+    settings: DistillSettings,
+    base: str,
+    revision: str | None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> PeftModel | PreTrainedModel:
-    """The base model as training begins: with an adapter that adds nothing yet, or alone.
+    """The base model as training begins: with an adapter, or alone.
+
+    Args:
+        start: the adapter's weights, by peft's names; one that adds nothing yet where it is None.
 
     Raises:
         UserError: the base model can't be loaded.
@@ -215,7 +223,10 @@ def load_model(
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, adapter)
+    model = get_peft_model(model, adapter)
+    if start is not None:
+        set_peft_model_state_dict(model, dict(start))
+    return model
 
 
 def has_bfloat16() -> bool:

@@ -14,7 +14,13 @@ from safetensors.torch import load_file
 from common.errors import UserError
 from parsing.distillation import members
 from parsing.distillation.examples import Example, Examples
-from parsing.distillation.members import mean_adapter, mean_weights, read_others, train_members
+from parsing.distillation.members import (
+    mean_adapter,
+    mean_weights,
+    read_others,
+    read_start,
+    train_members,
+)
 from parsing.distillation.settings import DistillSettings
 from parsing.distillation.training import load_model
 
@@ -164,6 +170,39 @@ def test_an_earlier_student_counts_as_more_members(tiny_model, tokens, settings,
     for name, value in found.items():
         torch.testing.assert_close(value, expected[name], msg=name, atol=1e-4, rtol=1e-3)
     assert (found["base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"] != 0).any()
+
+
+def test_a_training_goes_on_from_an_earlier_student(tiny_model, tokens, settings, student):
+    settings = replace(settings, members=1, start_from=str(student), lr=1e-9)
+    start = read_start(settings, Base)
+    model = train_members(settings, str(tiny_model), None, tokens, SOURCES, start=start)
+    assert start.weights
+    for name, value in members._learned(model).items():
+        torch.testing.assert_close(value, start.weights[name], msg=name, atol=1e-5, rtol=1e-3)
+    whole = replace(settings, lr=1e-2, output=settings.output + "-learned")
+    learned = train_members(whole, str(tiny_model), None, tokens, SOURCES, start=start)
+    assert any(
+        (members._learned(learned)[n] - v).abs().max() > 1e-3 for n, v in start.weights.items()
+    )
+
+
+def test_a_training_from_another_student_is_another_training(tiny_model, tokens, settings, student):
+    settings = replace(settings, start_from=str(student))
+    start = read_start(settings, Base)
+    train_members(settings, str(tiny_model), None, tokens, SOURCES, start=start)
+    other = replace(start, digest="other")
+    with pytest.raises(UserError, match="holds a training with other settings or data"):
+        train_members(settings, str(tiny_model), None, tokens, SOURCES, start=other)
+
+
+def test_a_student_that_cannot_be_trained_on_is_told(settings, student):
+    with pytest.raises(UserError, match=r"--start-from .*: its adapter has rank 4; give --rank 4"):
+        read_start(replace(settings, start_from=str(student), rank=8), Base)
+    with pytest.raises(UserError, match=r"--start-from .*: no adapter can be read there"):
+        read_start(replace(settings, start_from=str(student / "none")), Base)
+    with pytest.raises(UserError, match="--start-from trains an adapter on: leave --full out"):
+        replace(settings, full=True, start_from=str(student))
+    assert read_start(settings, Base) is None
 
 
 @pytest.mark.parametrize(

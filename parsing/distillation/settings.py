@@ -59,7 +59,9 @@ class DistillSettings:
         metavar="X",
     )
     members: int = setting(
-        1, "models trained one after another, whose mean is the student", metavar="N"
+        1,
+        "models trained one after another, whose mean is the student; 0: the mean of --average-with alone",
+        metavar="N",
     )
     average_with: tuple[str, ...] = setting(
         (),
@@ -84,10 +86,14 @@ class DistillSettings:
     def __post_init__(self) -> None:
         if not self.teacher and not self.gold:
             raise UserError("nothing to learn from: give --teacher DIR or --gold FILE")
-        for name in ("rank", "members", "batch", "save_steps", "max_held_out"):
+        for name in ("rank", "batch", "save_steps", "max_held_out"):
             if getattr(self, name) < 1:
                 flag = f"--{name.replace('_', '-')}"
                 raise UserError(f"{flag} must be at least 1, not {getattr(self, name)}")
+        if self.members < 0 or not (self.members or self.average_with):
+            raise UserError(
+                f"--members {self.members} makes no student: give 1 or more, or 0 with --average-with"
+            )
         for name in ("epochs", "lr"):
             if not getattr(self, name) > 0:
                 raise UserError(f"--{name} must be above 0, not {getattr(self, name):g}")

@@ -125,6 +125,7 @@ def provenance(
     start: Other | None,
 ) -> dict[str, Any]:
     """JSON: what the student was trained on, and how; and the same of the students that are in it."""
+    learned = sources if settings.members else ()
     return {
         "base": {"model": base.source, "digest": base.digest()},
         "sources": [
@@ -136,7 +137,7 @@ def provenance(
                 "sha256": source.digest,
                 "teacher": source.fingerprint,
             }
-            for source in sources
+            for source in learned
         ],
         "started_from": None if start is None else _about(start),
         "averaged_with": [_about(each) | {"weight": each.share} for each in others],
@@ -151,11 +152,16 @@ def _about(student: Other) -> dict[str, Any]:
 
 def card(settings: DistillSettings, about: Mapping[str, Any], figures: str | None) -> str:
     """The model card, Markdown with the header that the Hugging Face hub reads."""
-    learned = "\n".join(
+    learned = [
         f"- {source['name']}: {source['captions']:,} captions, weight {source['weight']:g}, "
         f"{source['held_out']:,} held out"
         for source in about["sources"]
-    )
+    ]
+    if start := about["started_from"]:
+        learned.append(f"- started from the student {start['name']}")
+    for each in about["averaged_with"]:
+        learned.append(f"- averaged with the student {each['name']}, weight {each['weight']:g}")
+    listed = "\n".join(learned)
     table = "" if figures is None else f"\n## Figures\n\n```\n{figures}\n```\n"
     return f"""---
 base_model: {about["base"]["model"]}
@@ -175,7 +181,7 @@ or `-` where the caption names none. It is asked the caption alone, without rule
 
     {command_line("parsing/distill.py", _without_folders(settings))}
 
-{learned}
+{listed}
 
 `tagalign.json` has the settings, the hashes of the data and the versions of the libraries.
 {table}"""

@@ -22,6 +22,7 @@ from parsing.distillation.members import (
     train_members,
 )
 from parsing.distillation.settings import DistillSettings
+from parsing.distillation.student_folder import card, provenance
 from parsing.distillation.training import load_model
 
 SOURCES = [
@@ -170,6 +171,22 @@ def test_an_earlier_student_counts_as_more_members(tiny_model, tokens, settings,
     for name, value in found.items():
         torch.testing.assert_close(value, expected[name], msg=name, atol=1e-4, rtol=1e-3)
     assert (found["base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"] != 0).any()
+
+
+def test_a_mean_of_earlier_students_trains_nothing(tiny_model, tokens, settings, student):
+    settings = replace(settings, members=0, average_with=(str(student),))
+    others = read_others(settings, Base)
+    model = train_members(settings, str(tiny_model), None, tokens, SOURCES, others)
+    for name, value in members._learned(model).items():
+        if "lora_B" in name:  # one adapter's product from other factors
+            a = name.replace("lora_B", "lora_A")
+            expected = others[0].weights[name] @ others[0].weights[a]
+            found = value @ members._learned(model)[a]
+            torch.testing.assert_close(found, expected, msg=name, atol=1e-4, rtol=1e-3)
+    about = provenance(settings, Base, SOURCES, others, None)
+    assert about["sources"] == []
+    about["base"]["model"] = "tiny"
+    assert "- averaged with the student earlier, weight 1" in card(settings, about, None)
 
 
 def test_a_training_goes_on_from_an_earlier_student(tiny_model, tokens, settings, student):

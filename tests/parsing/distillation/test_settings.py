@@ -15,6 +15,8 @@ GOLD = DistillSettings(gold=("a.jsonl",))
     [
         ({"gold": ()}, "nothing to learn from"),
         ({"rank": 0}, "--rank must be at least 1, not 0"),
+        ({"members": 0}, "--members 0 makes no student: give 1 or more, or 0 with --average-with"),
+        ({"members": -1, "average_with": ("a",)}, "--members -1 makes no student"),
         ({"save_steps": 0}, "--save-steps must be at least 1"),
         ({"lr": 0.0}, "--lr must be above 0"),
         ({"lr": float("nan")}, "--lr must be above 0"),

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -44,7 +45,7 @@ class Workspace:
         place = self._folder.root if self._folder.is_local else tempfile.gettempdir()
         with self._folder.write_errors():
             _remove_leftovers(Path(place))
-            self._path, lock = _make_locked(place)
+            lock = self._make_locked(Path(place))
         with _sentences_about(place, self._folder.url):
             try:
                 yield self._path
@@ -52,6 +53,19 @@ class Workspace:
                 shutil.rmtree(self._path, ignore_errors=True)
                 self._path = None
                 os.close(lock)
+
+    def _make_locked(self, place: Path) -> int:
+        """Makes a new folder; returns the descriptor that locks it."""
+        while True:
+            # Known before it exists, since `abandon` may be called in between.
+            self._path = place / f"{PREFIX}{uuid.uuid4().hex[:12]}"
+            self._path.mkdir(0o700)
+            descriptor = os.open(self._path, os.O_RDONLY)
+            locked = _lock(descriptor)
+            # Another process may have taken it for a leftover before it was locked.
+            if locked is None or (locked and self._path.exists()):
+                return descriptor
+            os.close(descriptor)
 
     def abandon(self) -> bool:
         """Deletes the folder at once, for a process that is about to end.
@@ -154,18 +168,6 @@ def _keep(final: Path, earlier: Path) -> None:
         os.link(final, earlier)
     except OSError:  # a file system without such links
         os.rename(final, earlier)
-
-
-def _make_locked(place: str) -> tuple[Path, int]:
-    """A new folder and the descriptor that locks it."""
-    while True:
-        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-        descriptor = os.open(path, os.O_RDONLY)
-        locked = _lock(descriptor)
-        # Another process may have taken it for a leftover before it was locked.
-        if locked is None or (locked and path.exists()):
-            return path, descriptor
-        os.close(descriptor)
 
 
 def _remove_leftovers(place: Path) -> None:

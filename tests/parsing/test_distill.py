@@ -32,7 +32,7 @@ def test_a_student_of_a_students_run_parses_captions(tmp_path, capsys):
     about = json.loads((student / "tagalign.json").read_text())
     assert about["sources"][0]["teacher"]["model"] == "tagalign-135m"
     assert about["started_from"]["name"] == ADAPTER.name
-    assert about["started_from"]["provenance"]["sources"]
+    assert about["started_from"]["provenance"]["averaged_with"]
     assert str(ADAPTER) not in json.dumps(about)
     card = (student / "README.md").read_text()
     assert "--teacher" in card

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -68,8 +69,12 @@ def rows(results) -> dict[int, str]:
 
 def worker_processes() -> list[psutil.Process]:
     """The actors of this Ray: Ray names their processes after the class."""
-    mine = psutil.Process().children(recursive=True)
-    return [p for p in mine if any("ray::Worker" in word for word in p.cmdline())]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may end meanwhile
+            if any("ray::Worker" in word for word in process.cmdline()):
+                found.append(process)
+    return found
 
 
 def test_every_piece_comes_back_once(pools):

@@ -116,7 +116,8 @@ def test_the_constraint_follows_the_model_unless_it_is_named():
 def test_a_manifest_names_what_the_student_was_trained_on():
     about = LLMConfig().about()
     assert about["model"] == "tagalign-135m"
-    names = {source["name"] for source in about["provenance"]["sources"]}
+    parts = [part["provenance"] for part in about["provenance"]["averaged_with"]]
+    names = {source["name"] for part in parts for source in part["sources"]}
     assert names == {"web_train.jsonl", "factual_train.csv"}
 
 

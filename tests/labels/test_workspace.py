@@ -167,3 +167,18 @@ def test_an_upload_that_fails_is_one_sentence(memory, monkeypatch):
 def test_a_path_or_url_is_a_folder_and_a_name(out, folder, name):
     assert split(out) == (folder, name)
     assert join(folder, name) == out
+
+
+def test_a_process_that_is_ended_while_it_makes_its_folder_leaves_nothing(tmp_path, monkeypatch):
+    workspace, mkdir = Workspace(), Path.mkdir
+
+    def end_at_once(path: Path, *arguments, **options) -> None:
+        mkdir(path, *arguments, **options)
+        if path.name.startswith(PREFIX):
+            assert workspace.abandon()
+            raise SystemExit
+
+    monkeypatch.setattr(Path, "mkdir", end_at_once)
+    with pytest.raises(SystemExit), workspace.open(str(tmp_path)):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -46,7 +46,7 @@ def test_a_student_of_a_students_run_parses_captions(tmp_path, capsys):
     finally:
         parser.close()
 
-    assert main([*command, "--rank", "2"]) == 2  # another student is not written over this one
+    assert main([*command, "--lr", "1e-4"]) == 2  # another student is not written over this one
     assert "holds a student of other settings or data" in capsys.readouterr().err
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from parsing.distill import main, parse_flags
 from parsing.llm.models import find_model
 from parsing.llm.parser import LLMConfig, LLMParser
-
-ADAPTER = Path(__file__).resolve().parents[2] / "parsing" / "llm" / "tagalign_135m"
+from parsing.llm.student import FOLDER
 
 
 @pytest.mark.engine
@@ -23,7 +21,7 @@ def test_a_student_of_a_students_run_parses_captions(tmp_path, capsys):
     sample = ["--captions", "parsing/sample_captions.tsv", "--limit", "40"]
     assert parse([*sample, "--output", teacher, "--address", "local"]) == 0
     command = ["--teacher", teacher, "--output", str(student), "--held-out", "0.2"]
-    command += ["--batch", "8", "--epochs", "2", "--start-from", str(ADAPTER)]
+    command += ["--batch", "8", "--epochs", "2", "--start-from", str(FOLDER)]
     assert main(command) == 0
     table = capsys.readouterr().out
     assert "held out of the teacher" in table
@@ -31,9 +29,9 @@ def test_a_student_of_a_students_run_parses_captions(tmp_path, capsys):
 
     about = json.loads((student / "tagalign.json").read_text())
     assert about["sources"][0]["teacher"]["model"] == "tagalign-135m"
-    assert about["started_from"]["name"] == ADAPTER.name
+    assert about["started_from"]["name"] == FOLDER.name
     assert about["started_from"]["provenance"]["averaged_with"]
-    assert str(ADAPTER) not in json.dumps(about)
+    assert str(FOLDER) not in json.dumps(about)
     card = (student / "README.md").read_text()
     assert "--teacher" in card
     assert "objects F1" in card

@@ -28,6 +28,12 @@ def write_run(folder, parsed, finished=True):
     return str(folder)
 
 
+def write_gold(folder, rows):
+    path = folder / "gold.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return str(path)
+
+
 def answered(raw):
     return Parsed(objects=["normalised"], attributes=[], raw=raw)
 
@@ -53,7 +59,6 @@ def test_a_teachers_answers_are_learned_in_the_captions_own_words(teacher):
 
 
 def test_gold_in_its_own_forms_is_learned_in_the_captions_words(tmp_path):
-    gold = tmp_path / "gold.jsonl"
     rows = [
         {
             "caption": f"Wood table number {n} under a cell phone",
@@ -62,8 +67,7 @@ def test_gold_in_its_own_forms_is_learned_in_the_captions_words(tmp_path):
         }
         for n in range(60)
     ]
-    gold.write_text("\n".join(map(json.dumps, rows)))
-    (source,) = read(gold=(str(gold),))
+    (source,) = read(gold=(write_gold(tmp_path, rows),))
     assert {each.answer for each in source.learned} == {"Wood: table; cellphone"}
 
 
@@ -145,7 +149,6 @@ def test_gold_whose_tags_are_not_in_the_captions_is_told(tmp_path):
 
 
 def test_gold_is_written_in_the_captions_order_and_spelling(tmp_path):
-    path = tmp_path / "gold.jsonl"
     rows = [
         {
             "caption": f"Two DOGS and a red car {n}",
@@ -154,8 +157,7 @@ def test_gold_is_written_in_the_captions_order_and_spelling(tmp_path):
         }
         for n in range(20)
     ]
-    path.write_text("\n".join(map(json.dumps, rows)))
-    (source,) = read(gold=(str(path),))
+    (source,) = read(gold=(write_gold(tmp_path, rows),))
     assert source.learned[0] == Example(source.learned[0].caption, "Two: DOGS; car")
     assert source.fingerprint is None
 

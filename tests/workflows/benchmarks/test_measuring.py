@@ -6,14 +6,11 @@ import io
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from workflows.benchmarks.measuring import photo, resident, table, take_turns
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_sides_take_turns_and_the_first_call_is_not_counted():
@@ -31,7 +28,7 @@ def test_sides_take_turns_and_the_first_call_is_not_counted():
     assert "".join(calls) == "ab" + "ba" + "ab" + "ba"
 
 
-def test_memory_that_is_held_is_seen():
+def test_memory_that_is_held_is_seen(root):
     """In a process of its own: this one may have that much freed memory to give out again."""
     code = """
         from workflows.benchmarks.measuring import resident
@@ -40,7 +37,7 @@ def test_memory_that_is_held_is_seen():
         print(resident("VmRSS") - before)
     """
     child = [sys.executable, "-c", textwrap.dedent(code)]
-    done = subprocess.run(child, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(child, cwd=root, capture_output=True, text=True, check=True)
     assert int(done.stdout) > 40_000_000
 
 

@@ -152,8 +152,12 @@ def read_start(settings: DistillSettings, base: Model) -> Other | None:
 
 
 def hashes_of(*students: Other | None) -> dict[str, str]:
-    """Name -> hash of each student's adapter."""
-    return {each.name: each.digest for each in students if each is not None}
+    """Place and name -> hash of each student's adapter; two may have one name."""
+    return {
+        f"{place} {each.name}": each.digest
+        for place, each in enumerate(students)
+        if each is not None
+    }
 
 
 def _other(folder: Path, share: float, base: Model, flag: str) -> Other:

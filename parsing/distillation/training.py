@@ -252,6 +252,7 @@ def _arguments(settings: DistillSettings) -> TrainingArguments:
         bf16=has_bfloat16(),
         use_cpu=not gpu,
         ddp_backend=None if gpu or processes == 1 else "gloo",
+        ddp_find_unused_parameters=False,  # every weight takes part in every step
         train_sampling_strategy="sequential",  # see `in_batches`
         remove_unused_columns=False,
         dataloader_pin_memory=gpu,

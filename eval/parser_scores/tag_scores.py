@@ -136,7 +136,7 @@ class Comparer:
         words = self.normaliser.words(caption)
         said: set[str] = set()
         for word in (*words, *map("".join, pairwise(words))):  # `wet suit` for `wetsuit`
-            for part in (word, *word.split("-")):
+            for part in filter(None, (word, *word.split("-"))):  # `-free` begins with one
                 lemma = simplemma.lemmatize(part, lang="en").lower()
                 forms = (part, lemma, self.form(part), self.normaliser.attribute(part) or part)
                 said.update(solid([form]) for form in forms)

@@ -108,10 +108,10 @@ class Tag2TextParser(BaselineParser):
 
     def _find_forms(self, word: str) -> list[str]:
         """A word of a caption in the form in which the tags may hold it; parts of a compound."""
-        bare = re.sub(r"['’]s?$", "", word)
+        bare = re.sub(r"['’]s?$", "", word) or word
         singular = self._normaliser.singular(bare)
         for form in (word, bare, singular, simplemma.lemmatize(bare, lang="en").lower()):
             if form in self._words:
                 return [form]
-        parts = word.split("-")
+        parts = [part for part in word.split("-") if part]  # `-free` begins with one
         return list(chain(*map(self._find_forms, parts))) if len(parts) > 1 else [singular]

@@ -86,11 +86,17 @@ def test_a_figure_without_denominator_has_no_value():
         ("a catalogue", "cat", False),
         ("a dog", "puppy", False),
         ("a dog", "brown dog", False),
+        ("a -blue dog --", "blue dog", True),
     ],
 )
 def test_a_tag_is_grounded_when_the_caption_says_its_words(caption, tag, grounded):
     result = compare(GoldCaption(caption, (), ()), [tag])
     assert (result.tags, result.ungrounded) == (1, 0 if grounded else 1)
+
+
+@given(st.text("ab -'’–", max_size=12))
+def test_any_caption_can_be_scored(caption):
+    assert compare(GoldCaption(caption, (), ()), ["zebra"]).ungrounded == 1
 
 
 def test_intervals_hold_the_value_and_narrow_with_more_captions():

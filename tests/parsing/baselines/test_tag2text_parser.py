@@ -56,6 +56,11 @@ def test_forms_of_a_word_are_the_same_tag(tmp_path, tag, caption):
     assert tags(build(tmp_path, tag, "zebra"), caption) == [tag.lower()]
 
 
+@pytest.mark.parametrize("caption", ["a -cat", "cat- --", "'s cat", "cat--dog-"])
+def test_stray_hyphens_and_apostrophes_are_no_words(tmp_path, caption):
+    assert "cat" in tags(build(tmp_path, "cat"), caption)
+
+
 def test_a_tag_s_own_form_is_preferred_to_its_lemma(tmp_path):
     assert tags(build(tmp_path, "build", "building"), "a building") == ["building"]
 

@@ -118,7 +118,7 @@ def test_a_manifest_names_what_the_student_was_trained_on():
     assert about["model"] == "tagalign-135m"
     parts = [part["provenance"] for part in about["provenance"]["averaged_with"]]
     names = {source["name"] for part in parts for source in part["sources"]}
-    assert names == {"web_train.jsonl", "factual_train.csv"}
+    assert names == {"web_train.jsonl", "web_more.jsonl", "factual_train.csv"}
 
 
 def test_prefix_caching_is_off_where_prompts_share_less_than_a_block():

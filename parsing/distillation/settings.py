@@ -50,7 +50,9 @@ class DistillSettings:
     full: bool = setting(False, "train all weights but the embeddings, not a LoRA adapter")
     rank: int = setting(24, "of the LoRA adapter, which sits on every linear layer", metavar="N")
     dropout: float = setting(
-        0.0, "of the adapter's inputs; 0.05 suits a few thousand captions", metavar="X"
+        0.0,
+        "of the adapter's inputs; 0.05 suits a few thousand captions, and is slow on a CPU",
+        metavar="X",
     )
     recase: float = setting(
         0.0,

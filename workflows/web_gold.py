@@ -77,7 +77,7 @@ def read_tags(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         UserError: the file can't be read, or a line has no hash.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the tags {path}: {reason(error)}") from error
     for number, line in enumerate(lines, 1):

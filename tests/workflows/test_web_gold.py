@@ -61,6 +61,15 @@ def test_nothing_found_and_damaged_tags_are_one_sentence(tmp_path, tags, capsys)
     assert not output.exists()
 
 
+def test_only_a_line_feed_ends_a_line(tmp_path):
+    """JSON may hold the other characters that end a line, such as U+2028, as they are."""
+    path = tmp_path / "tags.jsonl"
+    row = {"caption_sha256": "0" * 16, "objects": ["a\u2028b\x85c"], "attributes": []}
+    path.write_text(json.dumps(row, ensure_ascii=False) + "\n")
+    ((_, found),) = read_tags(path)
+    assert found["objects"] == row["objects"]
+
+
 def test_the_tags_that_ship_are_sound():
     """Every attribute belongs to an object, and no caption stands there twice."""
     rows = list(read_tags(TAGS))
